@@ -1,0 +1,120 @@
+"""The paper in a page: sample, grade, guide where all failed -> groups. No torch.
+
+Decisions first (pure functions, which every engine calls), a short driver second. Departure from algorithm 1
+of the paper: guided rollouts of a problem are submitted as soon as its own plain rollouts are graded, not
+after the whole batch; the groups that come out are the same.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+from guide_rl.types import Grade, Grader, Group, PendingGrade, Problem, Request, Rollout, Sampler
+
+Trigger = Callable[[Sequence[bool]], bool]
+
+TRIGGERS: dict[str, Trigger] = {
+    "never": lambda correct_G: False,
+    "all_incorrect": lambda correct_G: not any(correct_G),
+    "mostly_incorrect": lambda correct_G: sum(correct_G) < 0.25 * len(correct_G),
+    "always": lambda correct_G: True,
+    "only_guided": lambda correct_G: True,
+}
+"""The rules of table 3: whether plain rollouts that were `correct_G` call for guided ones."""
+
+KEEPERS: dict[str, Callable[[Grade], bool]] = {
+    "all": lambda grade: True,
+    "successful": lambda grade: grade.correct,
+}
+"""Which guided rollouts join the group."""
+
+
+def needs_guidance(trigger: str, problem: Problem, plain_grades: Sequence[Grade]) -> bool:
+    """Whether the problem gets guided rollouts; one without guidance never does."""
+    return problem.guidance is not None and TRIGGERS[trigger]([grade.correct for grade in plain_grades])
+
+
+def plain_rollouts_wanted(trigger: str, problem: Problem, k: int) -> int:
+    """k, or 0 where every rollout of the problem is to be guided."""
+    return 0 if trigger == "only_guided" and problem.guidance is not None else k
+
+
+def build_group(problem: Problem, graded: Sequence[tuple[Rollout, Grade]]) -> Group:
+    """S(q): all plain rollouts, then all guided ones, each in the order of its index."""
+    ordered = sorted(graded, key=lambda pair: (pair[0].guided, pair[0].index))
+    return Group(problem, tuple(rollout for rollout, _ in ordered), tuple(grade for _, grade in ordered))
+
+
+def group_to_train(group: Group, keep_guided: str) -> Group:
+    """The group without the guided rollouts that `keep_guided` rejects."""
+    keep = KEEPERS[keep_guided]
+    pairs = zip(group.rollouts, group.grades, strict=True)
+    return build_group(
+        group.problem, [(rollout, grade) for rollout, grade in pairs if not rollout.guided or keep(grade)]
+    )
+
+
+def keeps_gradient(group: Group, *, filter_uniform: bool) -> bool:
+    """Whether the group stays in the sum and in the normaliser: the uniform filter, applied after guidance."""
+    return not (filter_uniform and group.uniform)
+
+
+def sample_groups(
+    problems: Sequence[Problem],
+    prompt_ids: Callable[[Problem, bool], tuple[int, ...]],
+    sampler: Sampler,
+    grader: Grader,
+    *,
+    k: int,
+    k_guided: int,
+    trigger: str,
+    seed: tuple[int, ...] = (),
+) -> Iterator[Group]:
+    """Algorithm 1, lines 5 to 12: yield each problem's group as soon as it is whole.
+
+    Rollouts are graded beside sampling; a problem's grades are awaited when its last rollout ends, so that which
+    requests enter the sampler when depends on tokens only and never on the clock.
+
+    Args:
+        problems: the batch; ids must differ.
+        prompt_ids: (problem, guided) -> the prompt's token ids.
+        sampler: the stream that makes rollouts.
+        grader: judges them.
+        k: plain rollouts per problem.
+        k_guided: guided rollouts per triggered problem.
+        trigger: a name in `TRIGGERS`.
+        seed: key of the step's random streams, e.g. (seed, step).
+
+    Yields:
+        One group per problem, with all its rollouts, in the order in which they become whole.
+    """
+    by_id = {problem.id: problem for problem in problems}
+    pending: defaultdict[str, list[tuple[Rollout, PendingGrade]]] = defaultdict(list)
+    missing: dict[str, int] = {}
+
+    def request(problem: Problem, count: int, *, guided: bool) -> None:
+        ids = prompt_ids(problem, guided)
+        sampler.submit([Request(problem.id, index, guided, ids, seed) for index in range(count)])
+        missing[problem.id] = count
+
+    for problem in problems:
+        plain = plain_rollouts_wanted(trigger, problem, k)
+        request(problem, plain or k_guided, guided=plain == 0)
+
+    while missing:
+        finished = sampler.poll()
+        if not finished:
+            raise RuntimeError(f"the sampler went idle with {sum(missing.values())} rollouts missing")
+        for rollout in finished:
+            pending[rollout.problem_id].append((rollout, grader.submit(by_id[rollout.problem_id], rollout)))
+            missing[rollout.problem_id] -= 1
+        for problem_id in dict.fromkeys(rollout.problem_id for rollout in finished):
+            if missing[problem_id]:
+                continue
+            problem = by_id[problem_id]
+            graded = [(rollout, grade.result()) for rollout, grade in pending[problem_id]]
+            plain_grades = [grade for rollout, grade in graded if not rollout.guided]
+            if len(plain_grades) == len(graded) and needs_guidance(trigger, problem, plain_grades):
+                request(problem, k_guided, guided=True)
+                continue
+            del missing[problem_id], pending[problem_id]
+            yield build_group(problem, graded)

@@ -1,0 +1,420 @@
+"""Every knob: one frozen record a stage, a sentence under each field (which is its --help).
+
+A recipe is a YAML file with the fields of `TrainRecipe` or `SFTRecipe`. The defaults are the paper's
+settings where the paper has one. Contradictions fail here, while parsing, with the field and what to do.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+SYSTEM_PROMPTS = {
+    "none": "",
+    "thought_solution": (
+        "Your task is to follow a systematic, thorough reasoning process before providing the final solution. "
+        "This involves analyzing, summarizing, exploring, reassessing, and refining your thought process through "
+        "multiple iterations. Structure your response into two sections: Thought and Solution. In the Thought "
+        'section, present your reasoning using the format: "<think>\n {thoughts} </think>\n". Each thought should '
+        "include detailed analysis, brainstorming, verification, and refinement of ideas. After "
+        '"</think>\n," in the Solution section, provide the final, logical, and accurate answer, clearly derived '
+        "from the exploration in the Thought section. If applicable, include the answer in \\boxed{} for "
+        "closed-form results like multiple choices or mathematical solutions."
+    ),
+}
+"""Named system prompts; `thought_solution` is the paper's (appendix I.2)."""
+
+CHAT_TEMPLATES = {
+    "think_answer": (
+        "A conversation between user and assistant. The user asks a question, and the assistant solves it. "
+        "The assistant first thinks about the reasoning process in the mind and then provides the user with the "
+        "answer. The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> "
+        "tags, respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>. "
+        "User: {{ messages[-1]['content'] }} Assistant:"
+    ),
+}
+"""Named Jinja chat templates for base models; `think_answer` is the paper's (appendix H)."""
+
+GUIDED_TEMPLATE = (
+    "{question}\nA hint to the problem is provided below:\n[HINT_START]\n{guidance}\n[HINT_END]\n"
+    "Consider the hint but start your solution from scratch and do not directly reference the hint "
+    '(e.g. avoid phrases like "using the hint").'
+)
+"""The paper's layout of a guided prompt (appendix G, table 7)."""
+
+
+def _require(ok: bool, message: str) -> None:
+    """Raise ValueError(message) unless ok."""
+    if not ok:
+        raise ValueError(message)
+
+
+def _require_range(record: object, test: Callable[[float], bool], bounds: str, *names: str, prefix: str = "") -> None:
+    """Raise ValueError naming the first of the fields whose value fails the test; None passes."""
+    for name in names:
+        value = getattr(record, name)
+        _require(value is None or test(value), f"{prefix}{name} must be {bounds}, not {value}")
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Train a low-rank adapter (through peft) instead of all weights."""
+
+    rank: int = 16
+    """Rank of the update."""
+    alpha: int = 32
+    """Scale of the update: alpha / rank."""
+    target_modules: str | list[str] = "all-linear"
+    """Which modules get an adapter, as peft names them."""
+
+    def __post_init__(self) -> None:
+        _require_range(self, lambda v: v >= 1, "at least 1", "rank", "alpha", prefix="model.lora.")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The policy."""
+
+    path: str
+    """A Hugging Face hub name or a local folder, for instance another run's `checkpoints/step-000100`."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the matrix products: auto is bfloat16 where the device has it fast (CUDA), else float32; the weights that the optimizer updates stay float32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train and sample."""
+    lora: LoraConfig | None = None
+    """Train an adapter instead of all weights."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model; leave off unless you have read that code."""
+
+
+@dataclass(frozen=True)
+class ProblemsConfig:
+    """Where the problems are."""
+
+    train: str
+    """JSON lines file of training problems: question, answer and, maybe, id, guidance, solution, grader, stratum, metadata."""
+    evaluation: str | None = None
+    """JSON lines file of held-out problems."""
+    require_guidance: bool = False
+    """Refuse training problems without guidance instead of training them plainly."""
+
+
+@dataclass(frozen=True)
+class PromptsConfig:
+    """Problem to prompt."""
+
+    system: str = "none"
+    """System prompt: the name of one in `config.SYSTEM_PROMPTS` (none, thought_solution) or the text itself."""
+    guided_template: str = GUIDED_TEMPLATE
+    """The guided user message; must hold {question} and {guidance}, and add to the question only."""
+    chat_template: str | None = None
+    """For a model without a chat template: the name of one in `config.CHAT_TEMPLATES` (think_answer), a file, or Jinja text."""
+    max_tokens: int = 1024
+    """Longest prompt, plain or guided, in tokens."""
+    too_long: Literal["skip", "fail"] = "skip"
+    """What to do with a problem whose plain prompt is longer: leave it out (counted) or stop. A guided prompt that is too long makes its problem one without guidance (counted), or stops."""
+
+    def __post_init__(self) -> None:
+        for name in ("{question}", "{guidance}"):
+            _require(
+                self.guided_template.count(name) == 1,
+                f"prompts.guided_template must hold {name} exactly once, so that plain and guided prompts differ by the guidance only",
+            )
+        _require_range(self, lambda v: v >= 1, "at least 1", "max_tokens", prefix="prompts.")
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How rollouts are sampled."""
+
+    k: int = 8
+    """Plain rollouts per problem."""
+    temperature: float = 1.0
+    """Sampling temperature; log-probs are at this temperature everywhere."""
+    max_tokens: int = 3072
+    """Longest rollout, in tokens."""
+    stop: list[str] = field(default_factory=list)
+    """Strings that end a rollout (finish reason `stop`); they are cut from the text, not from the tokens."""
+    batch_size: int = 128
+    """Rows decoded at once; more is faster until memory runs out."""
+
+    def __post_init__(self) -> None:
+        _require_range(self, lambda v: v >= 1, "at least 1", "k", "max_tokens", "batch_size", prefix="sampling.")
+        _require_range(
+            self,
+            lambda v: v > 0,
+            "above 0 in training (evaluation is greedy by itself)",
+            "temperature",
+            prefix="sampling.",
+        )
+        _require(all(self.stop), "sampling.stop holds an empty string; remove it")
+
+
+@dataclass(frozen=True)
+class GuidanceConfig:
+    """Who gets guidance."""
+
+    trigger: Literal["never", "all_incorrect", "mostly_incorrect", "always", "only_guided"] = "all_incorrect"
+    """When a problem gets guided rollouts: never (GRPO), all plain rollouts wrong, plain accuracy below 0.25, always, or guided rollouts only."""
+    k_guided: int | None = None
+    """Guided rollouts per triggered problem; null means sampling.k."""
+    keep_guided: Literal["all", "successful"] = "all"
+    """Which guided rollouts join the group."""
+
+    def __post_init__(self) -> None:
+        _require_range(self, lambda v: v >= 1, "at least 1 or null", "k_guided", prefix="guidance.")
+
+
+@dataclass(frozen=True)
+class GradingConfig:
+    """How rollouts are graded."""
+
+    workers: int = 2
+    """Worker processes."""
+    timeout_s: float = 5.0
+    """Hard limit for one grading, in seconds; what outlasts it is wrong."""
+    memory_mb: int = 2048
+    """Hard limit on a worker's address space, in MiB; what exceeds it is wrong."""
+    truncated: Literal["wrong", "masked"] = "wrong"
+    """Rollouts cut off by the length limit: graded wrong, or graded wrong and left out of the loss."""
+
+    def __post_init__(self) -> None:
+        _require_range(self, lambda v: v >= 1, "at least 1", "workers", prefix="grading.")
+        _require_range(self, lambda v: v > 0, "above 0", "timeout_s", prefix="grading.")
+        _require_range(self, lambda v: v >= 256, "at least 256", "memory_mb", prefix="grading.")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The objective (paper, equation 6) and its switches."""
+
+    normalize_std: bool = True
+    """Divide the group's advantages by its standard deviation."""
+    baseline: Literal["joint", "plain", "leave_one_out"] = "joint"
+    """What is subtracted from a reward: the mean of the group, of its plain rows, or of all its other rows."""
+    filter_uniform: bool = True
+    """Leave groups with equal rewards out of the sum and of the normaliser (Filter-GRPO, Guide-GRPO)."""
+    guided_ratio: Literal["sampling", "plain", "in_context", "none", "truncated"] = "sampling"
+    """Importance ratio of guided rows: plain over guided prompt (the paper), plain over plain, guided over guided, none, or sampling with a detached cap."""
+    ratio_cap: float = 2.0
+    """Cap of guided_ratio truncated."""
+    clip_low: float = 0.2
+    """Ratios below 1 - clip_low are clipped."""
+    clip_high: float = 0.2
+    """Ratios above 1 + clip_high are clipped."""
+    clip_guided: bool = False
+    """Clip guided rows too (with clip the paper saw divergence near step 50)."""
+    reshape: Literal["none", "static", "adaptive"] = "none"
+    """Reshape guided ratios by f(w) = 1/(c + w): c = reshape_constant, or the rollout's own percentile of w (paper, appendix E)."""
+    reshape_constant: float = 1.0
+    """The c of reshape static."""
+    reshape_percentile: float = 90.0
+    """The percentile of reshape adaptive."""
+    reshape_as: Literal["surrogate", "weight"] = "surrogate"
+    """What f shapes: the token's surrogate w f(w) A, or a detached weight f(w) on A grad log pi."""
+    aggregation: Literal["sequence_mean", "token_mean", "constant"] = "sequence_mean"
+    """Mean per rollout and then per group (the paper), per token (DAPO), or sum over sampling.max_tokens (Dr. GRPO)."""
+    group_scale: Literal["k", "size"] = "k"
+    """Divide a group's sum by k (the paper; a guided group weighs more) or by its size."""
+    beta: float = 0.0
+    """Weight of the KL penalty towards the reference policy; 0 means no reference policy."""
+    kl_rows: Literal["plain", "all"] = "plain"
+    """Rows that the KL penalty counts."""
+    reference_every: int | None = None
+    """Refresh the reference policy every so many steps; null means never."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    old_logprobs: Literal["recomputed", "sampler"] = "recomputed"
+    """Old log-probs: recomputed by the trainer under the prompt that sampled (exact), or the sampler's own (cheaper)."""
+
+    def __post_init__(self) -> None:
+        at_least_0 = ("clip_low", "clip_high", "beta", "entropy_coef")
+        _require_range(self, lambda v: v >= 0, "at least 0", *at_least_0, prefix="loss.")
+        _require_range(self, lambda v: v > 0, "above 0", "ratio_cap", "reshape_constant", prefix="loss.")
+        _require_range(self, lambda v: 0 < v < 100, "between 0 and 100", "reshape_percentile", prefix="loss.")
+        _require(self.clip_low < 1, f"loss.clip_low must be below 1, not {self.clip_low}")
+        _require_range(self, lambda v: v >= 1, "at least 1 or null", "reference_every", prefix="loss.")
+        _require(
+            self.reference_every is None or self.beta > 0,
+            "loss.reference_every refreshes a reference policy, which exists only with loss.beta > 0; set one of them",
+        )
+        _require(
+            self.reshape == "none" or self.guided_ratio in ("sampling", "plain", "in_context"),
+            f"loss.reshape {self.reshape} shapes an importance ratio, and loss.guided_ratio {self.guided_ratio} leaves none "
+            "to shape; set loss.reshape to none or loss.guided_ratio to sampling",
+        )
+        _require(
+            not (self.clip_guided and self.reshape != "none"),
+            f"loss.clip_guided cannot clip ratios that loss.reshape {self.reshape} moved away from 1; turn one off",
+        )
+        _require(
+            not (self.clip_guided and self.guided_ratio in ("none", "truncated")),
+            f"loss.clip_guided has nothing to clip with loss.guided_ratio {self.guided_ratio}; set it to false",
+        )
+        _require(
+            not (self.old_logprobs == "sampler" and self.guided_ratio == "plain"),
+            "loss.guided_ratio plain needs old log-probs of guided rows under the plain prompt, which no sampler has; "
+            "set loss.old_logprobs to recomputed",
+        )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW and its schedule."""
+
+    learning_rate: float = 1e-6
+    """Peak learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up: constant, or falling to 0 at the last step."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly."""
+    weight_decay: float = 0.0
+    """AdamW's decoupled weight decay."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    epochs: int = 1
+    """Passes over the rollouts of a step (the paper's mu)."""
+    problems_per_minibatch: int | None = None
+    """Problems per optimizer step; null means all of the step. A group is never split."""
+    tokens_per_microbatch: int = 16384
+    """Padded tokens per forward and backward pass; lower it when memory runs out. Results do not depend on it but through rounding."""
+
+    def __post_init__(self) -> None:
+        at_least_1 = ("epochs", "problems_per_minibatch", "tokens_per_microbatch")
+        _require_range(self, lambda v: v >= 1, "at least 1", *at_least_1, prefix="optimizer.")
+        _require_range(self, lambda v: v >= 0, "at least 0", "warmup_steps", "weight_decay", prefix="optimizer.")
+        _require_range(self, lambda v: v > 0, "above 0", "learning_rate", "max_grad_norm", prefix="optimizer.")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Held-out evaluation."""
+
+    every: int = 0
+    """Evaluate every so many steps, and before the first and after the last; 0 means never."""
+    samples: int = 0
+    """Rollouts per problem at temperature 1 for pass@k, with k in powers of two up to this; 0 means greedy pass@1 only."""
+    max_tokens: int | None = None
+    """Longest rollout; null means sampling.max_tokens."""
+    top_p: float = 1.0
+    """Nucleus sampling for the pass@k samples."""
+    top_k: int = 0
+    """Sample among the top_k likeliest tokens only; 0 means all."""
+
+    def __post_init__(self) -> None:
+        _require_range(self, lambda v: v >= 0, "at least 0", "every", "samples", "top_k", prefix="evaluation.")
+        _require_range(self, lambda v: v >= 1, "at least 1 or null", "max_tokens", prefix="evaluation.")
+        _require_range(self, lambda v: 0 < v <= 1, "above 0 and at most 1", "top_p", prefix="evaluation.")
+
+
+@dataclass(frozen=True)
+class CheckpointsConfig:
+    """What is kept."""
+
+    every: int = 50
+    """Save every so many steps, and after the last."""
+    keep_last: int = 2
+    """How many of the newest checkpoints stay; the best by held-out pass@1 stays besides."""
+
+    def __post_init__(self) -> None:
+        _require_range(self, lambda v: v >= 1, "at least 1", "every", "keep_last", prefix="checkpoints.")
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """`guide train`: GRPO, Filter-GRPO or Guide-GRPO on one device."""
+
+    model: ModelConfig
+    problems: ProblemsConfig
+    run: str = "runs/train"
+    """The run folder; must not hold a run yet."""
+    seed: int = 0
+    """Seed of everything random: data order, sampling, new weights."""
+    steps: int = 400
+    """Training steps: each samples a batch of problems and runs the optimizer over it."""
+    problems_per_step: int = 64
+    """Problems in a step's batch."""
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    grading: GradingConfig = field(default_factory=GradingConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+    trackers: list[Literal["tensorboard", "wandb", "trackio"]] = field(default_factory=list)
+    """Where metrics go besides metrics.jsonl, through accelerate; each needs its own package."""
+
+    def __post_init__(self) -> None:
+        _require_range(self, lambda v: v >= 1, "at least 1", "steps", "problems_per_step")
+        _require_range(self, lambda v: v >= 0, "at least 0", "seed")
+        minibatch = self.optimizer.problems_per_minibatch
+        _require(
+            minibatch is None or self.problems_per_step % minibatch == 0,
+            f"optimizer.problems_per_minibatch ({minibatch}) must divide problems_per_step ({self.problems_per_step})",
+        )
+        _require(
+            self.evaluation.every == 0 or self.problems.evaluation is not None,
+            "evaluation.every is set but problems.evaluation names no file; set it or set evaluation.every to 0",
+        )
+        _require(
+            self.guidance.trigger != "only_guided" or self.loss.baseline != "plain",
+            "loss.baseline plain needs plain rollouts, and guidance.trigger only_guided samples none; set loss.baseline to joint",
+        )
+        _require(
+            not (self.guidance.trigger == "never" and self.problems.require_guidance),
+            "problems.require_guidance asks for guidance that guidance.trigger never does not use; drop one of them",
+        )
+        group_size = self.sampling.k + (0 if self.guidance.trigger == "never" else self.k_guided)
+        _require(
+            group_size >= 2,
+            "sampling.k is 1 and nothing is guided: a group of one rollout has no group-relative advantage; raise sampling.k",
+        )
+
+    @property
+    def k_guided(self) -> int:
+        """Guided rollouts per triggered problem."""
+        return self.guidance.k_guided or self.sampling.k
+
+
+@dataclass(frozen=True)
+class SFTRecipe:
+    """`guide sft`: supervised fine-tuning on worked solutions, through TRL's SFTTrainer."""
+
+    model: ModelConfig
+    problems: str
+    """JSON lines file of problems with a `solution` each."""
+    run: str = "runs/sft"
+    """The folder for the trained model; must not hold a run yet."""
+    seed: int = 0
+    """Seed of data order and of new weights."""
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    context: Literal["plain", "guided"] = "plain"
+    """The prompt before the solution: plain, or with the guidance where a row has one."""
+    epochs: float = 2.0
+    """Passes over the data."""
+    batch_size: int = 32
+    """Rows per optimizer step."""
+    microbatch_size: int = 4
+    """Rows per forward and backward pass; lower it when memory runs out."""
+    learning_rate: float = 1e-5
+    """Peak learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up: constant, or falling to 0 at the last step."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly."""
+    max_tokens: int = 4092
+    """Longest row (prompt and solution), in tokens; longer rows are left out and counted."""
+
+    def __post_init__(self) -> None:
+        at_least_1 = ("batch_size", "microbatch_size", "max_tokens")
+        _require_range(self, lambda v: v >= 1, "at least 1", *at_least_1)
+        _require_range(self, lambda v: v > 0, "above 0", "epochs", "learning_rate")
+        _require_range(self, lambda v: v >= 0, "at least 0", "warmup_steps", "seed")
+        _require(
+            self.batch_size % self.microbatch_size == 0,
+            f"microbatch_size ({self.microbatch_size}) must divide batch_size ({self.batch_size})",
+        )

@@ -1,0 +1,219 @@
+"""What a run leaves behind, and how nothing of it gets lost.
+
+    RUN/recipe.yaml            the recipe as resolved
+    RUN/versions.json          the versions it ran with
+    RUN/metrics.jsonl          one line a step: everything that follows from recipe and seed
+    RUN/timings.jsonl          one line a step: seconds, tokens per second, memory
+    RUN/rollouts.jsonl         one line a rollout
+    RUN/checkpoints/step-*/    Hugging Face format, and trainer.pt beside it
+
+A checkpoint is written under another name, synced, and renamed: it is there whole or not at all. It records how
+long the line files were, so that resuming cuts off what a killed run wrote after it.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+LINE_FILES = ("metrics.jsonl", "timings.jsonl", "rollouts.jsonl")
+_VERSIONS = ("guide-rl", "torch", "transformers", "accelerate", "peft", "trl", "math-verify", "reasoning-gym", "numpy")
+
+
+class DiskFull(OSError):
+    """No space left while saving; what was saved before is whole."""
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, path: str | Path, recipe_yaml: str) -> "RunFolder":
+        """Make the folder of a new run.
+
+        Raises:
+            FileExistsError: it holds a run already.
+        """
+        run = cls(path)
+        if (run.path / "recipe.yaml").exists():
+            raise FileExistsError(
+                f"{run.path} holds a run already; continue it with `guide train --resume {run.path}`, "
+                "or give this one another folder (run=...)"
+            )
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        run._write("versions.json", json.dumps(_versions(), indent=2) + "\n")
+        run._write("recipe.yaml", recipe_yaml)
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """The folder of an existing run; FileNotFoundError when there is none."""
+        run = cls(path)
+        if not (run.path / "recipe.yaml").is_file():
+            raise FileNotFoundError(f"{run.path} holds no run (no recipe.yaml); start one with `guide train RECIPE`")
+        return run
+
+    def check_recipe(self, recipe_yaml: str) -> None:
+        """Raise ValueError naming every field in which a recipe differs from the run's own."""
+        import yaml
+
+        old = _flat(yaml.safe_load((self.path / "recipe.yaml").read_text(encoding="utf-8")))
+        new = _flat(yaml.safe_load(recipe_yaml))
+        changed = [f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+        if changed:
+            raise ValueError(
+                f"{self.path} was started with another recipe ({'; '.join(changed)}). Resume it unchanged, or start a new "
+                f"run from its weights with model.path={self.latest_checkpoint() or self.path}"
+            )
+
+    def discard(self) -> None:
+        """Remove a run that could not start, so that its folder can be used again; anything else in it stays."""
+        for name in ("recipe.yaml", "versions.json"):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in (self.checkpoints, self.path):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append JSON lines to one of `LINE_FILES`."""
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        with _explained(self.path), (self.path / name).open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(lines)
+
+    def read(self, name: str) -> list[dict[str, Any]]:
+        """The rows of one of `LINE_FILES`; a half-written last line is left out."""
+        path = self.path / name
+        if not path.exists():
+            return []
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+
+    def save_checkpoint(self, step: int, write: Callable[[Path], None]) -> Path:
+        """Let `write` fill a checkpoint folder, then put it in place at once.
+
+        Raises:
+            DiskFull: no space; the half-written folder is removed, older checkpoints are untouched.
+        """
+        final, partial = self.checkpoints / f"step-{step:06d}", self.checkpoints / f".step-{step:06d}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            with _explained(self.path):
+                partial.mkdir(parents=True)
+                write(partial)
+                for name in LINE_FILES:
+                    (self.path / name).touch()
+                    _sync(self.path / name)
+                lengths = {name: (self.path / name).stat().st_size for name in LINE_FILES}
+                (partial / "line_files.json").write_text(json.dumps(lengths))
+                for file in partial.rglob("*"):
+                    _sync(file)
+                _sync(partial)
+                if final.exists():
+                    shutil.rmtree(final)
+                partial.rename(final)
+                _sync(self.checkpoints)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return final
+
+    def latest_checkpoint(self) -> Path | None:
+        """The newest whole checkpoint."""
+        return max(self.checkpoints.glob("step-*"), default=None, key=_step)
+
+    def prune(self, keep_last: int, keep: Iterable[int] = ()) -> None:
+        """Remove all but the newest `keep_last` checkpoints and those of the steps in `keep`."""
+        kept = set(keep)
+        for path in sorted(self.checkpoints.glob("step-*"), key=_step)[:-keep_last]:
+            if _step(path) not in kept:
+                shutil.rmtree(path)
+
+    def rewind(self, checkpoint: Path | None) -> None:
+        """Cut the line files back to what they were at the checkpoint (None: to nothing)."""
+        lengths = json.loads((checkpoint / "line_files.json").read_text()) if checkpoint else {}
+        for name in LINE_FILES:
+            path = self.path / name
+            if path.exists():
+                os.truncate(path, lengths.get(name, 0))
+        for partial in self.checkpoints.glob(".step-*.partial"):
+            shutil.rmtree(partial)
+
+    def _write(self, name: str, text: str) -> None:
+        """Write a whole file, or none of it."""
+        partial = self.path / f".{name}.partial"
+        with _explained(self.path):
+            partial.write_text(text, encoding="utf-8")
+            _sync(partial)
+            partial.rename(self.path / name)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings -> dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _step(checkpoint: Path) -> int:
+    """The step in a checkpoint folder's name."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def _sync(path: Path) -> None:
+    """Make what was written survive a crash of the machine."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _explained:
+    """Turn 'no space left on device' (also from safetensors and torch) into an error that says what to do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        codes = (errno.ENOSPC, errno.EDQUOT)
+        if isinstance(error, Exception) and (getattr(error, "errno", None) in codes or _says_disk_full(error)):
+            raise DiskFull(
+                errno.ENOSPC,
+                f"no space left while saving to {self.folder}; what was saved before is whole. "
+                f"Free some space and continue with `guide train --resume {self.folder}`",
+            ) from error
+
+
+def _says_disk_full(error: Exception) -> bool:
+    """Whether a library's own error means a full disk."""
+    text = str(error).lower()
+    return any(words in text for words in ("no space left", "disk quota", "file write failed", "unexpected pos"))
+
+
+def _versions() -> dict[str, str]:
+    """What this process runs with."""
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _VERSIONS:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions

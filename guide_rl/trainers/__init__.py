@@ -1,0 +1,1 @@
+"""Groups -> a better policy: local (one process, one device), sft (worked solutions)."""

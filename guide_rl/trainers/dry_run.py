@@ -1,0 +1,88 @@
+"""`guide train --dry-run`: what a recipe would do, before it costs anything."""
+
+import time
+from dataclasses import replace
+from statistics import median
+
+import torch
+
+from guide_rl.config import TrainRecipe
+from guide_rl.policy import Policy, load_policy, pick_device, precision
+from guide_rl.problems import load_problems
+from guide_rl.prompts import Prompts
+
+GIB = 2.0**30
+
+
+def dry_run(recipe: TrainRecipe, recipe_yaml: str) -> str:
+    """The resolved recipe, one problem's plain and guided prompt as the model sees them, and the cost, as text.
+
+    Raises:
+        ValueError, OSError: what `guide train` would stop with while setting up (model, problems, prompts).
+    """
+    device = pick_device(recipe.model)
+    policy = load_policy(replace(recipe.model, gradient_checkpointing=False), device=device, seed=recipe.seed)
+    prompts = Prompts(policy.tokenizer, recipe.prompts)
+    problems, counts = prompts.fit(load_problems(recipe.problems.train))
+    shown = next((problem for problem in problems if problem.guidance is not None), problems[0])
+    parts = ["# The recipe\n", recipe_yaml, f"\n# Problem {shown.id!r}, plain prompt\n", prompts.text(shown, guided=False)]
+    if shown.guidance is not None:
+        parts += ["\n\n# The same, guided\n", prompts.text(shown, guided=True)]
+    lengths = [len(prompts.plain_ids(problem)) for problem in problems[:1000]]
+    parts += [
+        f"\n\n# {counts.kept} problems; {counts.too_long} left out (prompt over prompts.max_tokens), ",
+        f"{counts.guidance_too_long} guided prompts too long, {counts.without_guidance} without guidance\n",
+        "\n# Estimates\n",
+        memory_estimate(policy, recipe, max(lengths)),
+        time_estimate(policy, recipe, median(lengths)),
+    ]
+    return "".join(parts)
+
+
+def memory_estimate(policy: Policy, recipe: TrainRecipe, longest_prompt: int) -> str:
+    """What weights, gradients, AdamW, key-value rows and activations take, in GiB."""
+    trained = sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in policy.model.parameters())
+    config = policy.causal.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    rows = min(recipe.sampling.batch_size, recipe.problems_per_step * recipe.sampling.k)
+    bytes_each = 2 if precision(recipe.model, policy.device) == torch.bfloat16 else 4
+    columns = longest_prompt + recipe.sampling.max_tokens
+    cache = 2 * config.num_hidden_layers * heads * width * columns * rows * bytes_each
+    layers = 1 if recipe.model.gradient_checkpointing else config.num_hidden_layers
+    activations = recipe.optimizer.tokens_per_microbatch * config.hidden_size * 20 * layers * bytes_each
+    copies = 4 * total * (2 if recipe.loss.beta > 0 and recipe.model.lora is None else 1)
+    state = copies + 12 * trained
+    return (
+        f"memory: weights, gradients and AdamW {state / GIB:.2f} GiB; then the larger of key-value rows while sampling "
+        f"(at most {cache / GIB:.2f} GiB, sampling.batch_size) and activations while updating (about {activations / GIB:.2f} "
+        "GiB, optimizer.tokens_per_microbatch)\n"
+    )
+
+
+def time_estimate(policy: Policy, recipe: TrainRecipe, prompt_tokens: float) -> str:
+    """A floor for the time of a step: the FLOPs of full-length rollouts over the matrix rate measured now."""
+    rate = matrix_rate(policy.device, precision(recipe.model, policy.device))
+    size = sum(p.numel() for p in policy.model.parameters())
+    rollouts = recipe.problems_per_step * recipe.sampling.k
+    tokens = rollouts * recipe.sampling.max_tokens + recipe.problems_per_step * prompt_tokens
+    sampling, update = 2 * size * tokens, 6 * size * tokens * recipe.optimizer.epochs
+    seconds = (sampling + update) / rate
+    return (
+        f"time: {rollouts} plain rollouts of {recipe.sampling.max_tokens} tokens are {(sampling + update) / 1e12:.3g} TFLOP a step; "
+        f"at the {rate / 1e9:,.0f} GFLOP/s measured here that is at least {seconds:.3g} s a step, "
+        f"{seconds * recipe.steps / 3600:.3g} h in all. Shorter rollouts take less, guided ones come on top.\n"
+    )
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Multiply-add rate of a large matrix product on this device, in FLOP/s: the best of a few."""
+    size = 1024 if device.type == "cpu" else 8192
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        (a @ a)[0, 0].item()
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best

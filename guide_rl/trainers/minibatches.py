@@ -1,0 +1,146 @@
+"""Groups -> mini-batches of rows with their advantages and weights; what is logged of the ratios."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from guide_rl.algorithm import keeps_gradient
+from guide_rl.config import TrainRecipe
+from guide_rl.equations.advantages import group_advantages
+from guide_rl.equations.losses import aggregation_weights
+from guide_rl.equations.ratios import guidance_reliance, ratio_diagnostics
+from guide_rl.logprobs import Row
+from guide_rl.metrics import Metrics
+from guide_rl.types import Group, Problem, Rollout
+
+
+@dataclass
+class TrainRow:
+    """One rollout as the update sees it."""
+
+    rollout: Rollout
+    plain: Row
+    """The rollout under the plain prompt: what is trained."""
+    sampled: Row
+    """The rollout under the prompt that sampled it: what old log-probs are of."""
+    advantage: float
+    weight: float
+    old: Tensor | None = None
+    """log pi_old under the prompt that sampled, [T]; filled before the policy moves."""
+    old_plain: Tensor | None = None
+    """log pi_old under the plain prompt, [T]; guided rows of guided ratio `plain` only."""
+
+    recomputed: bool = True
+    """Whether `old` is the trainer's own and not the sampler's."""
+
+    @property
+    def guided(self) -> bool:
+        """Whether it was sampled with guidance."""
+        return self.rollout.guided
+
+    def take_sampler_logprobs(self, device: torch.device) -> None:
+        """Use the sampler's log-probs as the old ones."""
+        self.old = torch.tensor(self.rollout.logprobs, device=device)
+        self.recomputed = False
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """What one optimizer step is over."""
+
+    groups: list[Group]
+    """The groups in the normaliser; none when the filter left none."""
+    rows: list[TrainRow]
+    """Their rows that need a forward pass."""
+
+
+def build_minibatches(
+    groups: Sequence[Group], recipe: TrainRecipe, prompt_ids: Callable[[Problem, bool], tuple[int, ...]]
+) -> list[Minibatch]:
+    """Cut a step's groups into mini-batches of `optimizer.problems_per_minibatch` problems; a group is never split.
+
+    Filtered groups leave the sum and the normaliser of their mini-batch. Rows with an advantage of exactly 0 stay
+    in the normaliser and run no forward pass where the loss is the surrogate alone.
+    """
+    size = recipe.optimizer.problems_per_minibatch or len(groups)
+    batches = []
+    for start in range(0, len(groups), size):
+        chunk = groups[start : start + size]
+        kept = [group for group in chunk if keeps_gradient(group, filter_uniform=recipe.loss.filter_uniform)]
+        batches.append(Minibatch(kept, _rows(kept, recipe, prompt_ids) if kept else []))
+    return batches
+
+
+def _rows(
+    groups: Sequence[Group], recipe: TrainRecipe, prompt_ids: Callable[[Problem, bool], tuple[int, ...]]
+) -> list[TrainRow]:
+    """The rows of one mini-batch's groups, with advantages and aggregation weights."""
+    loss = recipe.loss
+    rollouts, plain_rows, advantages, scales = [], [], [], []
+    for group in groups:
+        plain_prompt = prompt_ids(group.problem, False)
+        rollouts += group.rollouts
+        plain_rows += [Row(plain_prompt, rollout.token_ids) for rollout in group.rollouts]
+        rewards_G = torch.tensor(group.rewards_G, dtype=torch.float64)
+        advantages_G = group_advantages(
+            rewards_G, torch.tensor(group.guided_G), baseline=loss.baseline, normalize_std=loss.normalize_std
+        )
+        advantages += advantages_G.tolist()
+        scales += [recipe.sampling.k if loss.group_scale == "k" else len(group.rollouts)] * len(group.rollouts)
+    masked = recipe.grading.truncated == "masked"
+    lengths = [0 if masked and rollout.finish == "length" else len(rollout.token_ids) for rollout in rollouts]
+    weights_N = aggregation_weights(
+        loss.aggregation,
+        torch.tensor(lengths),
+        torch.tensor(scales),
+        groups=len(groups),
+        max_tokens=recipe.sampling.max_tokens,
+    )
+    surrogate_only = loss.beta == 0 and loss.entropy_coef == 0
+    fields = zip(rollouts, plain_rows, advantages, weights_N.tolist(), strict=True)
+    return [
+        TrainRow(rollout, plain, Row(rollout.prompt_ids, rollout.token_ids), advantage, weight)
+        for rollout, plain, advantage, weight in fields
+        if weight != 0 and not (surrogate_only and advantage == 0)
+    ]
+
+
+@dataclass
+class RatioLog:
+    """Log-probs before the update of every guided rollout of a step, under both prompts, and of plain ones."""
+
+    plain: list[Tensor] = field(default_factory=list)
+    guided: list[Tensor] = field(default_factory=list)
+    mismatch: list[Tensor] = field(default_factory=list)
+
+    def add(self, rollout: Rollout, plain_T: Tensor, old_T: Tensor, *, recomputed: bool) -> None:
+        """A rollout's log-probs by the policy that sampled: under the plain prompt, and under the prompt that sampled."""
+        if rollout.guided:
+            self.plain.append(plain_T)
+            self.guided.append(old_T)
+        if recomputed:
+            sampler_T = torch.tensor(rollout.logprobs, device=old_T.device)
+            self.mismatch.append((old_T - sampler_T).abs())
+
+    def metrics(self) -> Metrics:
+        """Ratio and reliance over the tokens of guided rollouts; mismatch over the tokens that were compared."""
+        metrics: Metrics = {}
+        if self.guided:
+            plain, guided = torch.cat(self.plain).cpu(), torch.cat(self.guided).cpu()
+            everywhere = torch.ones_like(plain, dtype=torch.bool)
+            ratios = ratio_diagnostics((plain - guided).exp(), everywhere)
+            reliance = guidance_reliance(guided, plain, everywhere)
+            assert ratios is not None
+            assert reliance is not None
+            metrics |= {
+                "ratio/mean": ratios.mean,
+                "ratio/p90": ratios.p90,
+                "ratio/effective_sample_size": ratios.effective_sample_size,
+                "guidance/reliance": reliance,
+            }
+        if self.mismatch:
+            mismatch = torch.cat(self.mismatch).cpu()
+            metrics |= {"mismatch/mean": mismatch.double().mean().item(), "mismatch/max": mismatch.max().item()}
+        return metrics

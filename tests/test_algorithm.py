@@ -1,0 +1,194 @@
+"""Who gets guidance, how the group is rebuilt, and that groups flow as soon as they are whole."""
+
+import itertools
+import random
+
+import pytest
+
+from guide_rl.algorithm import (
+    TRIGGERS,
+    build_group,
+    group_to_train,
+    keeps_gradient,
+    needs_guidance,
+    sample_groups,
+)
+from guide_rl.types import Grade, Group, Problem, Request, Rollout
+
+RIGHT, WRONG = Grade(1.0, True), Grade(0.0, False)
+
+
+def problem(name: str, guidance: str | None = "think") -> Problem:
+    return Problem(id=name, question=f"{name}?", answer="1", guidance=guidance)
+
+
+def rollout(name: str, index: int, *, guided: bool) -> Rollout:
+    return Rollout(name, index, guided, (1,), (2,), (-0.5,), "text", "eos", 0.1)
+
+
+class ToySampler:
+    """Finishes one request a poll, in the order that `choose` picks; remembers when what was submitted."""
+
+    def __init__(self, choose=lambda waiting: 0) -> None:
+        self.waiting: list[Request] = []
+        self.choose = choose
+        self.log: list[tuple[str, str, bool]] = []
+
+    def submit(self, requests) -> None:
+        self.waiting += requests
+        self.log += [("submitted", request.problem_id, request.guided) for request in requests]
+
+    def poll(self) -> list[Rollout]:
+        if not self.waiting:
+            return []
+        request = self.waiting.pop(self.choose(self.waiting))
+        self.log.append(("finished", request.problem_id, request.guided))
+        return [rollout(request.problem_id, request.index, guided=request.guided)]
+
+
+class ToyGrader:
+    """Grades by the table (problem id, index, guided) -> correct."""
+
+    def __init__(self, correct) -> None:
+        self.correct = correct
+
+    def submit(self, problem: Problem, rollout: Rollout):
+        grade = RIGHT if self.correct(problem.id, rollout.index, rollout.guided) else WRONG
+
+        class Done:
+            def result(self) -> Grade:
+                return grade
+
+        return Done()
+
+
+def run(problems, correct, *, trigger="all_incorrect", k=4, k_guided=3, choose=lambda waiting: 0):
+    sampler = ToySampler(choose)
+    groups = list(
+        sample_groups(
+            problems,
+            lambda problem, guided: (1, 2) if guided else (1,),
+            sampler,
+            ToyGrader(correct),
+            k=k,
+            k_guided=k_guided,
+            trigger=trigger,
+        )
+    )
+    return {group.problem.id: group for group in groups}, sampler
+
+
+@pytest.mark.parametrize(
+    ("trigger", "correct_of_8", "expected"),
+    [
+        ("never", 0, False),
+        ("all_incorrect", 0, True),
+        ("all_incorrect", 1, False),
+        ("mostly_incorrect", 0, True),
+        ("mostly_incorrect", 1, True),
+        ("mostly_incorrect", 2, False),  # 2/8 = 0.25 is not below 0.25
+        ("always", 8, True),
+    ],
+)
+def test_triggers_fire_as_in_table_3(trigger, correct_of_8, expected):
+    grades = [RIGHT] * correct_of_8 + [WRONG] * (8 - correct_of_8)
+    assert needs_guidance(trigger, problem("a"), grades) is expected
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_a_problem_without_guidance_never_triggers(trigger):
+    groups, sampler = run([problem("a", guidance=None)], lambda *_: False, trigger=trigger)
+    assert groups["a"].guided_G == (False,) * 4
+    assert not any(guided for _, _, guided in sampler.log)
+
+
+def test_only_failed_problems_get_guided_rollouts_and_groups_hold_both():
+    groups, _ = run([problem("a"), problem("b")], lambda name, index, guided: name == "a" or guided)
+    assert groups["a"].guided_G == (False,) * 4
+    assert groups["b"].guided_G == (False,) * 4 + (True,) * 3
+    assert groups["b"].rewards_G == (0.0,) * 4 + (1.0,) * 3
+    assert [r.index for r in groups["b"].rollouts] == [0, 1, 2, 3, 0, 1, 2]
+
+
+def test_always_samples_k_plain_and_k_guided_whatever_the_grades():
+    groups, _ = run([problem("a")], lambda *_: True, trigger="always")
+    assert groups["a"].guided_G == (False,) * 4 + (True,) * 3
+
+
+def test_only_guided_samples_no_plain_rollout():
+    groups, _ = run([problem("a")], lambda *_: False, trigger="only_guided")
+    assert groups["a"].guided_G == (True,) * 3
+
+
+def test_guided_rollouts_are_submitted_while_other_groups_still_run():
+    problems = [problem("a"), problem("b")]
+    _, sampler = run(problems, lambda name, index, guided: False)
+    first_guided = sampler.log.index(("submitted", "a", True))
+    last_plain_of_b = max(i for i, entry in enumerate(sampler.log) if entry == ("finished", "b", False))
+    assert first_guided < last_plain_of_b
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_do_not_depend_on_the_order_in_which_rollouts_finish(seed):
+    problems = [problem(name) for name in "abcde"]
+    rng = random.Random(seed)
+    correct = lambda name, index, guided: (name, index, guided) in {("a", 2, False), ("b", 1, True)}  # noqa: E731
+    shuffled, _ = run(problems, correct, choose=lambda waiting: rng.randrange(len(waiting)))
+    in_order, _ = run(problems, correct)
+    assert shuffled == in_order
+
+
+def test_a_sampler_that_loses_requests_is_an_error_and_not_a_hang():
+    class Lossy(ToySampler):
+        def poll(self):
+            return super().poll() if len(self.waiting) > 2 else []
+
+    with pytest.raises(RuntimeError, match="2 rollouts missing"):
+        list(sample_groups([problem("a")], lambda p, g: (1,), Lossy(), ToyGrader(lambda *_: True), k=4, k_guided=4, trigger="never"))
+
+
+def test_seeds_and_keys_of_requests_are_all_different():
+    sampler = ToySampler()
+    seen = []
+    submit = sampler.submit
+    sampler.submit = lambda requests: (seen.extend(requests), submit(requests))
+    list(
+        sample_groups(
+            [problem("a"), problem("b")], lambda p, g: (1,), sampler, ToyGrader(lambda *_: False), k=2, k_guided=2,
+            trigger="all_incorrect", seed=(3, 7),
+        )
+    )  # fmt: skip
+    keys = [(request.seed, request.problem_id, request.index, request.guided) for request in seen]
+    assert len(set(keys)) == len(keys) == 8
+    assert {request.seed for request in seen} == {(3, 7)}
+
+
+def group(plain: str, guided: str = "") -> Group:
+    """A group from texts of 1 (right) and 0 (wrong)."""
+    graded = [(rollout("a", i, guided=False), RIGHT if c == "1" else WRONG) for i, c in enumerate(plain)]
+    graded += [(rollout("a", i, guided=True), RIGHT if c == "1" else WRONG) for i, c in enumerate(guided)]
+    return build_group(problem("a"), graded)
+
+
+def test_keeping_successful_guided_rollouts_drops_only_guided_failures():
+    kept = group_to_train(group("0000", "0110"), "successful")
+    assert kept.guided_G == (False,) * 4 + (True,) * 2
+    assert kept.rewards_G == (0, 0, 0, 0, 1, 1)
+    assert group_to_train(group("0000", "0110"), "all") == group("0000", "0110")
+
+
+@pytest.mark.parametrize(
+    ("plain", "guided", "uniform"),
+    [("0000", "", True), ("1111", "", True), ("0100", "", False), ("0000", "0000", True), ("0000", "0001", False)],
+)
+def test_the_filter_looks_at_the_group_after_guidance(plain, guided, uniform):
+    assert group(plain, guided).uniform is uniform
+    assert keeps_gradient(group(plain, guided), filter_uniform=True) is not uniform
+    assert keeps_gradient(group(plain, guided), filter_uniform=False)
+
+
+def test_group_order_is_plain_then_guided_by_index_for_every_arrival_order():
+    graded = [(rollout("a", i, guided=g), WRONG) for g in (False, True) for i in range(2)]
+    expected = build_group(problem("a"), graded)
+    for order in itertools.permutations(graded):
+        assert build_group(problem("a"), list(order)) == expected
