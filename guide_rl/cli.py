@@ -18,7 +18,7 @@ USER_ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `guide ARGUMENTS`; exits with 1 when it could not (the reason is on standard error), 2 on usage, 130 on Ctrl-C."""
+    """Run `guide ARGUMENTS`; exits with 1 when it could not (standard error says why), 2 on usage, 130 on Ctrl-C."""
     options = as_options(list(sys.argv[1:] if arguments is None else arguments))
     parser, parsers = _parsers(options[:1])
     parsed = parser.parse_args(options)
@@ -40,7 +40,8 @@ def as_options(arguments: list[str]) -> list[str]:
     """
     if not arguments or arguments[0] not in ("train", "sft"):
         return arguments
-    options, recipes = [], []
+    options: list[str] = []
+    recipes: list[str] = []
     for i, argument in enumerate(arguments[1:]):
         previous = arguments[i]
         if argument.startswith("-") or (previous.startswith("--") and "=" not in previous and previous != "--dry-run"):
@@ -73,7 +74,9 @@ def write_recipe(recipe: Any) -> str:
     """A recipe as YAML, every field said."""
     import yaml
 
-    plain = dataclasses.asdict(recipe, dict_factory=lambda items: {k: list(v) if isinstance(v, tuple) else v for k, v in items})
+    plain = dataclasses.asdict(
+        recipe, dict_factory=lambda items: {k: list(v) if isinstance(v, tuple) else v for k, v in items}
+    )
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
@@ -95,8 +98,12 @@ def _parsers(used: Sequence[str]) -> tuple[ArgumentParser, dict[str, ArgumentPar
 def _train_parser(description: str) -> ArgumentParser:
     usage = "guide train RECIPE [field=value ...] [--dry-run]\n       guide train --resume RUN"
     parser = _recipe_parser(TrainRecipe, description, usage)
-    parser.add_argument("--resume", type=str | None, default=None, help="run folder to continue, bit for bit on the CPU")
-    parser.add_argument("--dry-run", action="store_true", help="show the resolved recipe, two prompts and the cost; stop")
+    parser.add_argument(
+        "--resume", type=str | None, default=None, help="run folder to continue, bit for bit on the CPU"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the resolved recipe, two prompts and the cost; stop"
+    )
     return parser
 
 

@@ -290,6 +290,19 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
+class BudgetConfig:
+    """Stop before the last step: methods are compared at an equal budget, not at equal steps."""
+
+    rollouts: int | None = None
+    """Stop after the step that reaches this many sampled rollouts, plain and guided; null means no limit."""
+    tokens: int | None = None
+    """Stop after the step that reaches this many sampled tokens; null means no limit."""
+
+    def __post_init__(self) -> None:
+        _require_range(self, lambda v: v >= 1, "at least 1 or null", "rollouts", "tokens", prefix="budget.")
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """Held-out evaluation."""
 
@@ -337,6 +350,7 @@ class TrainRecipe:
     """Training steps: each samples a batch of problems and runs the optimizer over it."""
     problems_per_step: int = 64
     """Problems in a step's batch."""
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)

@@ -6,7 +6,8 @@ through the shared rows. Logits are made for real tokens only, in chunks, and re
 where they would be large, so no float32 [N, T, V] tensor exists.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
-from guide_rl.policy import Policy
+from guide_rl.policy import Policy, explain_out_of_memory
 
 Ids = Sequence[int]
 
@@ -66,6 +67,46 @@ def score_rows(
     return TokenScores(scores[0], scores[1] if entropy else None, mask_NT)
 
 
+@dataclass(frozen=True)
+class Scorer:
+    """How a run scores rows: one place for the settings that never change in it."""
+
+    temperature: float
+    """The sampling temperature."""
+    tokens_per_microbatch: int
+    """Padded tokens per forward pass."""
+    share_prompts: bool
+    """Whether equal prompts are run once."""
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext
+    """The precision's context."""
+
+    def microbatches(self, rows: Sequence[Row]) -> list[list[int]]:
+        """Positions of the rows of each micro-batch."""
+        return plan_microbatches(rows, self.tokens_per_microbatch, share_prompts=self.share_prompts)
+
+    def score(self, policy: Policy, rows: Sequence[Row], *, entropy: bool = False) -> TokenScores:
+        """One forward pass over the rows of a micro-batch, with gradient where it is on."""
+        with explain_out_of_memory("optimizer.tokens_per_microbatch"), self.autocast():
+            return score_rows(
+                policy, rows, temperature=self.temperature, entropy=entropy, share_prompts=self.share_prompts
+            )
+
+    def score_all(self, policy: Policy, rows: Sequence[Row]) -> list[Tensor]:
+        """Log-probs of any number of rows, each [T] of its own length, without gradient."""
+        scored: list[Tensor] = [torch.empty(0)] * len(rows)
+        with torch.no_grad():
+            for part in self.microbatches(rows):
+                some = [rows[i] for i in part]
+                for i, logprobs_T in zip(part, unpad(self.score(policy, some).logprobs_NT, some), strict=True):
+                    scored[i] = logprobs_T
+        return scored
+
+
+def unpad(values_NT: Tensor, rows: Sequence[Row]) -> list[Tensor]:
+    """The real tokens of each row, each [T] of its own length."""
+    return [values_T[: len(row.token_ids)] for values_T, row in zip(values_NT, rows, strict=True)]
+
+
 def plan_microbatches(rows: Sequence[Row], tokens: int, *, share_prompts: bool = True) -> list[list[int]]:
     """Split rows into micro-batches of at most `tokens` padded tokens (a larger row stands alone).
 
@@ -103,8 +144,8 @@ def sharing_is_exact(policy: Policy, *, tolerance: float = 1e-4) -> bool:
             error = (own_T - whole.logprobs_NT[n, : len(row.token_ids)]).abs().max().item()
             if not error <= tolerance * max(1.0, own_T.abs().max().item()):
                 raise ValueError(
-                    f"{type(policy.causal).__name__}: log-probs from its output head differ from its own logits by {error:.2g}; "
-                    "the head scales or caps its logits in a way that is not supported"
+                    f"{type(policy.causal).__name__}: log-probs from its output head differ from its own logits by "
+                    f"{error:.2g}; the head scales or caps its logits in a way that is not supported"
                 )
         try:
             shared = score_rows(policy, rows, temperature=1.0)

@@ -64,7 +64,7 @@ def load_policy(config: ModelConfig, *, device: torch.device, seed: int, checkpo
     tokenizer = AutoTokenizer.from_pretrained(config.path if checkpoint is None else str(checkpoint), **options)
     with _no_loading_bar():
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="sdpa", **options)
-    model.to(device)
+    model = model.to(device)  # type: ignore[arg-type]
     if config.lora is not None:
         model = _with_lora(model, config, seed, checkpoint)
     disable_dropout(model)

@@ -87,8 +87,9 @@ class Prompts:
         if start + end != len(plain):
             raise ContextError(
                 f"problem {problem.id!r}: the plain prompt is not the guided one without the guidance: they differ in "
-                f"{plain[start : len(plain) - end]!r} against {added!r}. Guided rows would be trained in a wrong context; "
-                "make prompts.guided_template add to {question} only, and use a chat template that treats both alike"
+                f"{plain[start : len(plain) - end]!r} against {added!r}. Guided rows would be trained in a wrong "
+                "context; make prompts.guided_template add to {question} only, and use a chat template that "
+                "treats both alike"
             )
         if (problem.guidance or "").strip() not in guided:
             raise ContextError(
@@ -116,7 +117,7 @@ class Prompts:
                 self.check(problem)
                 if self._over_limit(len(self.guided_ids(problem)), problem, "guided"):
                     guidance_too_long += 1
-                    problem = replace(problem, guidance=None)  # noqa: PLW2901
+                    problem = replace(problem, guidance=None)
             kept.append(problem)
         if not kept:
             raise ValueError(

@@ -17,10 +17,12 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from guide_rl.types import Group
 
 LINE_FILES = ("metrics.jsonl", "timings.jsonl", "rollouts.jsonl")
 _VERSIONS = ("guide-rl", "torch", "transformers", "accelerate", "peft", "trl", "math-verify", "reasoning-gym", "numpy")
@@ -68,11 +70,15 @@ class RunFolder:
 
         old = _flat(yaml.safe_load((self.path / "recipe.yaml").read_text(encoding="utf-8")))
         new = _flat(yaml.safe_load(recipe_yaml))
-        changed = [f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+        changed = [
+            f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
+            for key in sorted({*old, *new})
+            if old.get(key) != new.get(key)
+        ]
         if changed:
             raise ValueError(
-                f"{self.path} was started with another recipe ({'; '.join(changed)}). Resume it unchanged, or start a new "
-                f"run from its weights with model.path={self.latest_checkpoint() or self.path}"
+                f"{self.path} was started with another recipe ({'; '.join(changed)}). Resume it unchanged, or "
+                f"start a new run from its weights with model.path={self.latest_checkpoint() or self.path}"
             )
 
     def discard(self) -> None:
@@ -159,6 +165,25 @@ class RunFolder:
             partial.write_text(text, encoding="utf-8")
             _sync(partial)
             partial.rename(self.path / name)
+
+
+def rollout_lines(step: int, groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
+    """The lines of rollouts.jsonl: what a person needs to see what happened to a problem."""
+    for group in groups:
+        for rollout, grade in zip(group.rollouts, group.grades, strict=True):
+            yield {
+                "step": step,
+                "problem_id": rollout.problem_id,
+                "stratum": group.problem.stratum,
+                "index": rollout.index,
+                "guided": rollout.guided,
+                "reward": grade.reward,
+                "correct": grade.correct,
+                "verdict": grade.verdict,
+                "finish": rollout.finish,
+                "tokens": len(rollout.token_ids),
+                "text": rollout.text,
+            }
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

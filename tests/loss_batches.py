@@ -1,4 +1,4 @@
-"""Small random mini-batches for the loss tests: as ragged rows for the slow twin, as padded tensors for the real code."""
+"""Small random mini-batches for the loss tests: ragged rows for the slow twin, padded tensors for the real code."""
 
 import random
 from dataclasses import dataclass, fields
@@ -115,10 +115,7 @@ def padded(
         groups=len(groups),
         max_tokens=MAX_TOKENS,
     )
-    return Batch(
-        *(tokens(name) for name in TOKEN_FIELDS),
-        advantages=torch.tensor([row.advantage for row in rows], dtype=dtype),
-        guided=torch.tensor([row.guided for row in rows]),
-        mask=mask,
-        weights=weights,
-    )
+    advantages = torch.tensor([row.advantage for row in rows], dtype=dtype)
+    guided = torch.tensor([row.guided for row in rows])
+    logprobs = {name: tokens(name) for name in TOKEN_FIELDS}
+    return Batch(**logprobs, advantages=advantages, guided=guided, mask=mask, weights=weights)

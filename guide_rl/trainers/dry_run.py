@@ -25,7 +25,12 @@ def dry_run(recipe: TrainRecipe, recipe_yaml: str) -> str:
     prompts = Prompts(policy.tokenizer, recipe.prompts)
     problems, counts = prompts.fit(load_problems(recipe.problems.train))
     shown = next((problem for problem in problems if problem.guidance is not None), problems[0])
-    parts = ["# The recipe\n", recipe_yaml, f"\n# Problem {shown.id!r}, plain prompt\n", prompts.text(shown, guided=False)]
+    parts = [
+        "# The recipe\n",
+        recipe_yaml,
+        f"\n# Problem {shown.id!r}, plain prompt\n",
+        prompts.text(shown, guided=False),
+    ]
     if shown.guidance is not None:
         parts += ["\n\n# The same, guided\n", prompts.text(shown, guided=True)]
     lengths = [len(prompts.plain_ids(problem)) for problem in problems[:1000]]
@@ -56,8 +61,8 @@ def memory_estimate(policy: Policy, recipe: TrainRecipe, longest_prompt: int) ->
     state = copies + 12 * trained
     return (
         f"memory: weights, gradients and AdamW {state / GIB:.2f} GiB; then the larger of key-value rows while sampling "
-        f"(at most {cache / GIB:.2f} GiB, sampling.batch_size) and activations while updating (about {activations / GIB:.2f} "
-        "GiB, optimizer.tokens_per_microbatch)\n"
+        f"(at most {cache / GIB:.2f} GiB, sampling.batch_size) and activations while updating (about "
+        f"{activations / GIB:.2f} GiB, optimizer.tokens_per_microbatch)\n"
     )
 
 
@@ -70,7 +75,8 @@ def time_estimate(policy: Policy, recipe: TrainRecipe, prompt_tokens: float) -> 
     sampling, update = 2 * size * tokens, 6 * size * tokens * recipe.optimizer.epochs
     seconds = (sampling + update) / rate
     return (
-        f"time: {rollouts} plain rollouts of {recipe.sampling.max_tokens} tokens are {(sampling + update) / 1e12:.3g} TFLOP a step; "
+        f"time: {rollouts} plain rollouts of {recipe.sampling.max_tokens} tokens are "
+        f"{(sampling + update) / 1e12:.3g} TFLOP a step; "
         f"at the {rate / 1e9:,.0f} GFLOP/s measured here that is at least {seconds:.3g} s a step, "
         f"{seconds * recipe.steps / 3600:.3g} h in all. Shorter rollouts take less, guided ones come on top.\n"
     )

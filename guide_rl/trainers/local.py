@@ -7,9 +7,8 @@ detached log-probs (the policy has not moved yet); all rows of a problem share o
 """
 
 import json
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,17 +24,18 @@ from guide_rl.equations.ratios import NEEDS, Logprobs
 from guide_rl.evaluation import evaluate
 from guide_rl.graders.pool import GraderPool
 from guide_rl.interrupts import Interrupts
-from guide_rl.logprobs import Row, TokenScores, plan_microbatches, score_rows, sharing_is_exact
+from guide_rl.logprobs import Row, Scorer, sharing_is_exact, unpad
 from guide_rl.metrics import Metrics, group_metrics
-from guide_rl.policy import Policy, explain_out_of_memory, export, load_policy, pick_device, precision
-from guide_rl.problems import load_problems
+from guide_rl.policy import export, load_policy, pick_device, precision
 from guide_rl.progress import Progress
 from guide_rl.prompts import Prompts
-from guide_rl.run_folder import RunFolder
+from guide_rl.run_folder import RunFolder, rollout_lines
 from guide_rl.samplers.transformers import TransformersSampler
 from guide_rl.trainers.minibatches import Minibatch, RatioLog, TrainRow, build_minibatches
+from guide_rl.trainers.problem_sets import held_out_problems, training_problems
 from guide_rl.trainers.reference import Reference
-from guide_rl.types import Group, Problem
+from guide_rl.trainers.schedule import learning_rate
+from guide_rl.types import Grader, Group, Problem
 
 
 def train(recipe: TrainRecipe, recipe_yaml: str, *, resume: str | None = None) -> RunFolder:
@@ -90,11 +90,11 @@ class LocalTrainer:
         progress: shows what is going on.
 
     Raises:
-        ValueError, FileNotFoundError, OSError: the recipe asks for what is not there or cannot be (said in the message).
+        ValueError, OSError: the recipe asks for what is not there or cannot be (the message says what).
     """
 
     def __init__(
-        self, recipe: TrainRecipe, run: RunFolder, checkpoint: Path | None, progress: Progress, grader: GraderPool
+        self, recipe: TrainRecipe, run: RunFolder, checkpoint: Path | None, progress: Progress, grader: Grader
     ) -> None:
         from accelerate import Accelerator
 
@@ -109,10 +109,14 @@ class LocalTrainer:
         self.policy = load_policy(recipe.model, device=self.accelerator.device, seed=recipe.seed, checkpoint=checkpoint)
         self.prompts = Prompts(self.policy.tokenizer, recipe.prompts)
         self._prompt_ids: dict[tuple[str, str, bool], tuple[int, ...]] = {}
-        self.problems = self._load(recipe.problems.train)
-        self.held_out = self._load(recipe.problems.evaluation) if recipe.problems.evaluation else []
-        self._check_problems()
-        self.share_prompts = not recipe.model.gradient_checkpointing and sharing_is_exact(self.policy)
+        self.problems = training_problems(recipe, self.prompts, progress.note)
+        self.held_out = held_out_problems(recipe, self.prompts, progress.note)
+        self.scorer = Scorer(
+            temperature=recipe.sampling.temperature,
+            tokens_per_microbatch=recipe.optimizer.tokens_per_microbatch,
+            share_prompts=not recipe.model.gradient_checkpointing and sharing_is_exact(self.policy),
+            autocast=self.accelerator.autocast,
+        )
         self.policy.model.train(recipe.model.gradient_checkpointing)
         self.optimizer = torch.optim.AdamW(
             [parameter for parameter in self.policy.model.parameters() if parameter.requires_grad],
@@ -123,6 +127,7 @@ class LocalTrainer:
         self.sampler = self._sampler(recipe.sampling.temperature)
         self.step_done, self.saved, self.evaluated = 0, 0, -1
         self.best_step, self.best_score = 0, -1.0
+        self.sampled = {"rollouts": 0, "tokens": 0}
         self.reference = Reference.of(self.policy, recipe)
         if checkpoint is not None:
             self._restore(checkpoint)
@@ -137,7 +142,7 @@ class LocalTrainer:
             try:
                 while True:
                     self._evaluate_if_due()
-                    if self.step_done == self.recipe.steps:
+                    if self.finished:
                         break
                     self.step(interrupts)
                 self.progress.phase("exporting the model")
@@ -151,6 +156,14 @@ class LocalTrainer:
             finally:
                 self.accelerator.end_training()
 
+    @property
+    def finished(self) -> bool:
+        """Whether the last step is done or a budget spent."""
+        budget, spent = self.recipe.budget, self.sampled
+        return self.step_done >= self.recipe.steps or any(
+            limit is not None and spent[name] >= limit for name, limit in asdict(budget).items()
+        )
+
     def step(self, interrupts: Interrupts) -> None:
         """One step: sample groups, update the policy, log, save where due. Before the update an interrupt drops it."""
         step, started = self.step_done + 1, time.perf_counter()
@@ -161,6 +174,8 @@ class LocalTrainer:
             metrics = group_metrics(groups) | self.update(groups, step)
             seconds = time.perf_counter() - started
             self.step_done = step
+            self.sampled = {name: self.sampled[name] + int(metrics[name]) for name in self.sampled}
+            metrics |= {f"total/{name}": float(count) for name, count in self.sampled.items()}
             timings = {
                 "seconds": seconds,
                 "seconds/sampling": sampled - started,
@@ -234,7 +249,7 @@ class LocalTrainer:
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter)
         loss, sums = torch.zeros((), device=self.policy.device), None
-        for part in self._microbatches([row.plain for row in rows]):
+        for part in self.scorer.microbatches([row.plain for row in rows]):
             part_loss, part_sums = self._backward([rows[i] for i in part], ratios)
             loss, sums = loss + part_loss, part_sums if sums is None else sums + part_sums
         norm = self.accelerator.clip_grad_norm_(parameters, recipe.optimizer.max_grad_norm)
@@ -246,13 +261,15 @@ class LocalTrainer:
     def _backward(self, rows: Sequence[TrainRow], ratios: RatioLog | None) -> tuple[Tensor, LossSums]:
         """Loss and gradient of one micro-batch; on its first pass a row without old log-probs takes its own."""
         recipe, guided_N = self.recipe, torch.tensor([row.guided for row in rows], device=self.policy.device)
+        plain_rows = [row.plain for row in rows]
         with self.accelerator.autocast():
-            scores = self._score([row.plain for row in rows], entropy=recipe.loss.entropy_coef > 0)
+            scores = self.scorer.score(self.policy, plain_rows, entropy=recipe.loss.entropy_coef > 0)
             in_context = recipe.loss.guided_ratio == "in_context" and bool(guided_N.any())
-            new_guided = self._score([row.sampled for row in rows]).logprobs_NT if in_context else None
-            reference = self._reference_logprobs(rows)
+            sampled_rows = [row.sampled for row in rows]
+            new_guided = self.scorer.score(self.policy, sampled_rows).logprobs_NT if in_context else None
+            reference = self._reference_logprobs(plain_rows)
         new_NT, mask_NT = scores.logprobs_NT, scores.mask_NT
-        for row, new_T in zip(rows, _unpad(new_NT.detach(), rows), strict=True):
+        for row, new_T in zip(rows, unpad(new_NT.detach(), plain_rows), strict=True):
             if row.old is None:
                 row.old = new_T
             if row.old_plain is None:
@@ -284,16 +301,18 @@ class LocalTrainer:
             for row in (row for batch in batches for row in batch.rows):
                 row.take_sampler_logprobs(self.policy.device)
             return
-        first, *later = batches
+        later = batches[1:]
         guided = [row for batch in batches for row in batch.rows if row.guided]
         if "old_NT" in NEEDS[self.recipe.loss.guided_ratio]:
-            for row, old_T in zip(guided, self._score_without_gradient([row.sampled for row in guided]), strict=True):
+            for row, old_T in zip(
+                guided, self.scorer.score_all(self.policy, [row.sampled for row in guided]), strict=True
+            ):
                 row.old = old_T
         else:
             for row in guided:
                 row.take_sampler_logprobs(self.policy.device)
         moved = [row for batch in later for row in batch.rows]
-        for row, old_T in zip(moved, self._score_without_gradient([row.plain for row in moved]), strict=True):
+        for row, old_T in zip(moved, self.scorer.score_all(self.policy, [row.plain for row in moved]), strict=True):
             row.old_plain = old_T
             row.old = old_T if row.old is None else row.old
 
@@ -304,41 +323,15 @@ class LocalTrainer:
         trained = {id(row.rollout) for batch in batches for row in batch.rows}
         left = [(g.problem, r) for g in groups for r in g.rollouts if r.guided and id(r) not in trained]
         rows = [Row(self.prompt_ids(problem, False), rollout.token_ids) for problem, rollout in left]
-        for (_, rollout), plain_T in zip(left, self._score_without_gradient(rows), strict=True):
+        for (_, rollout), plain_T in zip(left, self.scorer.score_all(self.policy, rows), strict=True):
             ratios.add(rollout, plain_T, torch.tensor(rollout.logprobs, device=plain_T.device), recomputed=False)
 
-    def _score_without_gradient(self, rows: Sequence[Row]) -> list[Tensor]:
-        """Log-probs of rows, each of its own length, by the policy as it is."""
-        scored: list[Tensor] = [torch.empty(0)] * len(rows)
-        with torch.no_grad(), self.accelerator.autocast():
-            for part in self._microbatches(rows):
-                some = [rows[i] for i in part]
-                for i, logprobs_T in zip(part, _unpad(self._score(some).logprobs_NT, some), strict=True):
-                    scored[i] = logprobs_T
-        return scored
-
-    def _score(self, rows: Sequence[Row], *, entropy: bool = False, policy: Policy | None = None) -> TokenScores:
-        """One forward pass at the sampling temperature."""
-        with explain_out_of_memory("optimizer.tokens_per_microbatch"):
-            return score_rows(
-                policy or self.policy,
-                rows,
-                temperature=self.recipe.sampling.temperature,
-                entropy=entropy,
-                share_prompts=self.share_prompts,
-            )
-
-    def _reference_logprobs(self, rows: Sequence[TrainRow]) -> Tensor | None:
+    def _reference_logprobs(self, rows: Sequence[Row]) -> Tensor | None:
         """log pi_ref under the plain prompt, where there is a reference policy."""
         if self.reference is None:
             return None
         with self.reference.active() as policy:
-            return self._score([row.plain for row in rows], policy=policy).logprobs_NT
-
-    def _microbatches(self, rows: Sequence[Row]) -> list[list[int]]:
-        """Positions of the rows of each micro-batch."""
-        tokens = self.recipe.optimizer.tokens_per_microbatch
-        return plan_microbatches(rows, tokens, share_prompts=self.share_prompts)
+            return self.scorer.score(policy, rows).logprobs_NT
 
     def _refuse_non_finite(self, rows: Sequence[TrainRow], step: int, loss: float, norm: float) -> NoReturn:
         """Save the batch that made the loss or gradient non-finite, and stop."""
@@ -347,8 +340,8 @@ class LocalTrainer:
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         raise NonFiniteLoss(
             f"step {step}: loss {loss}, gradient norm {norm}. The optimizer was not stepped; the batch is in {path}. "
-            f"Lower optimizer.learning_rate or raise optimizer.warmup_steps, then start a new run from the last checkpoint "
-            f"(model.path: {self.run.latest_checkpoint() or self.recipe.model.path})"
+            f"Lower optimizer.learning_rate or raise optimizer.warmup_steps, then start a new run from the last "
+            f"checkpoint (model.path: {self.run.latest_checkpoint() or self.recipe.model.path})"
         )
 
     # ------------------------------------------------------------------ evaluation, checkpoints, logs
@@ -356,7 +349,7 @@ class LocalTrainer:
     def _evaluate_if_due(self) -> None:
         """Evaluate at every `evaluation.every`-th step, the first and the last; save the best policy and the last."""
         step, every = self.step_done, self.recipe.evaluation.every
-        if every and self.evaluated != step and (step % every == 0 or step == self.recipe.steps):
+        if every and self.evaluated != step and (step % every == 0 or self.finished):
             self.progress.phase("evaluating", f"step {step}")
             metrics, _ = evaluate(
                 self.held_out,
@@ -370,9 +363,9 @@ class LocalTrainer:
             self.evaluated = step
             if metrics["evaluation/pass@1"] > self.best_score:
                 self.best_step, self.best_score = step, metrics["evaluation/pass@1"]
-                if 0 < step:
+                if step > 0:
                     self.save()
-        if step == self.recipe.steps and self.saved != step:
+        if self.finished and self.saved != step:
             self.save()
 
     def save(self) -> None:
@@ -421,39 +414,6 @@ class LocalTrainer:
             self._prompt_ids[key] = self.prompts.guided_ids(problem) if guided else self.prompts.plain_ids(problem)
         return self._prompt_ids[key]
 
-    def _load(self, path: str) -> list[Problem]:
-        """Problems of a file that fit the prompt limit; says what was left out."""
-        problems, counts = self.prompts.fit(load_problems(path))
-        left_out = {
-            "left out, prompt over prompts.max_tokens": counts.too_long,
-            "lost their guidance, guided prompt over prompts.max_tokens": counts.guidance_too_long,
-            "have no guidance": counts.without_guidance if self.recipe.guidance.trigger != "never" else 0,
-        }
-        said = "".join(f"; {count} {what}" for what, count in left_out.items() if count)
-        self.progress.note(f"{path}: {counts.kept} problems{said}")
-        return problems
-
-    def _check_problems(self) -> None:
-        """Refuse problem sets that the recipe cannot train on."""
-        for problem in [*self.problems, *self.held_out]:
-            self.grader.check(problem)
-        if len(self.problems) < self.recipe.problems_per_step:
-            raise ValueError(
-                f"problems_per_step is {self.recipe.problems_per_step} but {self.recipe.problems.train} has only "
-                f"{len(self.problems)} problems; lower problems_per_step"
-            )
-        without = [problem.id for problem in self.problems if problem.guidance is None]
-        if without and self.recipe.problems.require_guidance:
-            raise ValueError(
-                f"{self.recipe.problems.train}: {len(without)} problems have no guidance (the first is {without[0]!r}) and "
-                "problems.require_guidance is true; write guidance for them or set it to false"
-            )
-        if len(without) == len(self.problems) and self.recipe.guidance.trigger != "never":
-            raise ValueError(
-                f"{self.recipe.problems.train}: no problem has guidance, so guidance.trigger "
-                f"{self.recipe.guidance.trigger} could never fire; add guidance or set guidance.trigger to never"
-            )
-
     def _sampler(self, temperature: float, max_tokens: int | None = None, **options: Any) -> TransformersSampler:
         """A sampler over the policy being trained."""
         sampling = self.recipe.sampling
@@ -489,43 +449,7 @@ LOSS_SETTINGS = (
 )
 """The fields of `LossConfig` that `policy_loss` takes."""
 
-_STATE = ("step_done", "evaluated", "best_step", "best_score")
-
-
-def learning_rate(recipe: TrainRecipe, step: int) -> float:
-    """The learning rate of a step: a linear rise over the warm-up, then the schedule's fall to 0 after the last step."""
-    config = recipe.optimizer
-    if step <= config.warmup_steps:
-        return config.learning_rate * step / config.warmup_steps
-    done = (step - 1 - config.warmup_steps) / max(1, recipe.steps - config.warmup_steps)
-    return config.learning_rate * SCHEDULES[config.schedule](done)
-
-
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda done: 1.0,
-    "linear": lambda done: 1.0 - done,
-    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
-}
-"""Share of the steps after the warm-up that is done -> share of the peak learning rate."""
-
-
-def rollout_lines(step: int, groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
-    """The lines of rollouts.jsonl: what a person needs to see what happened to a problem."""
-    for group in groups:
-        for rollout, grade in zip(group.rollouts, group.grades, strict=True):
-            yield {
-                "step": step,
-                "problem_id": rollout.problem_id,
-                "stratum": group.problem.stratum,
-                "index": rollout.index,
-                "guided": rollout.guided,
-                "reward": grade.reward,
-                "correct": grade.correct,
-                "verdict": grade.verdict,
-                "finish": rollout.finish,
-                "tokens": len(rollout.token_ids),
-                "text": rollout.text,
-            }
+_STATE = ("step_done", "sampled", "evaluated", "best_step", "best_score")
 
 
 def _means(sums: LossSums) -> Metrics:
@@ -535,12 +459,6 @@ def _means(sums: LossSums) -> Metrics:
         "kl": (sums.kl, sums.kl_tokens),
     }
     return {name: float(total) / float(count) for name, (total, count) in pairs.items() if count}
-
-
-def _unpad(values_NT: Tensor, rows: Sequence[TrainRow] | Sequence[Row]) -> list[Tensor]:
-    """The real tokens of each row."""
-    lengths = [len((row.plain if isinstance(row, TrainRow) else row).token_ids) for row in rows]
-    return [values_T[:length] for values_T, length in zip(values_NT, lengths, strict=True)]
 
 
 def _stack(values: Sequence[Tensor | None], like_NT: Tensor) -> Tensor:

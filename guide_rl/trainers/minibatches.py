@@ -78,7 +78,10 @@ def _rows(
 ) -> list[TrainRow]:
     """The rows of one mini-batch's groups, with advantages and aggregation weights."""
     loss = recipe.loss
-    rollouts, plain_rows, advantages, scales = [], [], [], []
+    rollouts: list[Rollout] = []
+    plain_rows: list[Row] = []
+    advantages: list[float] = []
+    scales: list[int] = []
     for group in groups:
         plain_prompt = prompt_ids(group.problem, False)
         rollouts += group.rollouts
@@ -116,7 +119,7 @@ class RatioLog:
     mismatch: list[Tensor] = field(default_factory=list)
 
     def add(self, rollout: Rollout, plain_T: Tensor, old_T: Tensor, *, recomputed: bool) -> None:
-        """A rollout's log-probs by the policy that sampled: under the plain prompt, and under the prompt that sampled."""
+        """A rollout's log-probs by the policy that sampled it, under the plain prompt and under its own."""
         if rollout.guided:
             self.plain.append(plain_T)
             self.guided.append(old_T)

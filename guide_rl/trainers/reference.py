@@ -1,7 +1,7 @@
 """The reference policy of the KL penalty: a frozen copy of the policy, or the model under its LoRA adapter."""
 
-import copy
 import contextlib
+import copy
 from typing import Any
 
 import torch

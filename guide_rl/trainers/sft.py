@@ -7,6 +7,7 @@ padding). The loss is the mean over the solution tokens of a batch. Unlike RL, a
 
 import math
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -167,6 +168,7 @@ class _Log(TrainerCallback):
 
     def __init__(self, run: RunFolder, progress: Progress) -> None:
         self.run, self.progress = run, progress
+        self._tokens, self._at = 0.0, time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Take one line of TRL's log."""
@@ -174,7 +176,9 @@ class _Log(TrainerCallback):
             return
         if not math.isfinite(logs["loss"]):
             raise FloatingPointError(f"the loss is {logs['loss']} at step {state.global_step}; lower learning_rate")
+        tokens, at = logs.get("num_tokens", 0.0), time.monotonic()
         metrics = {"step": state.global_step, "loss": logs["loss"], "learning_rate": logs["learning_rate"]}
         self.run.append("metrics.jsonl", [metrics])
         self.progress.phase("training", f"loss {logs['loss']:.3f}")
-        self.progress.step_done(state.global_step, metrics, 0.0)
+        self.progress.step_done(state.global_step, metrics, (tokens - self._tokens) / (at - self._at))
+        self._tokens, self._at = tokens, at

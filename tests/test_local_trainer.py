@@ -1,0 +1,316 @@
+"""The local trainer: its loss is equation 6, and its switches do what they say."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from toy_run import coin, some_fail, trainer, write_inputs
+
+import guide_rl.trainers.local as local
+from guide_rl.algorithm import keeps_gradient
+from guide_rl.interrupts import Interrupts
+from guide_rl.logprobs import Row
+from guide_rl.policy import export_checkpoint
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_inputs(tmp_path)
+    return tmp_path
+
+
+def weights(trained) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in trained.policy.model.named_parameters()}
+
+
+def gradients(trained) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in trained.policy.model.named_parameters() if p.grad is not None}
+
+
+def run_steps(trained, steps: int) -> None:
+    with Interrupts() as interrupts:
+        for _ in range(steps):
+            trained.step(interrupts)
+
+
+def spy_on_loss(monkeypatch) -> list:
+    """Records what the trainer passes to the loss, and passes it on."""
+    calls = []
+
+    def spy(logprobs, advantages_N, guided_N, mask_NT, weights_N, **settings):
+        calls.append((logprobs, advantages_N, guided_N, mask_NT, weights_N))
+        return policy_loss(logprobs, advantages_N, guided_N, mask_NT, weights_N, **settings)
+
+    policy_loss = local.policy_loss
+    monkeypatch.setattr(local, "policy_loss", spy)
+    return calls
+
+
+def textbook_loss(trained, groups, k: int) -> torch.Tensor:
+    """Equation 6 with the filter, rollout by rollout and token by token, from the model's own logits, before any update."""
+
+    def logprobs(prompt, tokens):
+        ids = torch.tensor([[*prompt, *tokens]])
+        logits = trained.policy.model(ids).logits[0].log_softmax(-1)
+        return [logits[len(prompt) + t - 1, token] for t, token in enumerate(tokens)]
+
+    kept = [group for group in groups if keeps_gradient(group, filter_uniform=True)]
+    loss = torch.zeros(())
+    for group in kept:
+        rewards = torch.tensor(group.rewards_G, dtype=torch.float64)
+        advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-6)
+        plain_prompt = trained.prompts.plain_ids(group.problem)
+        for rollout, advantage in zip(group.rollouts, advantages.tolist(), strict=True):
+            new = logprobs(plain_prompt, rollout.token_ids)
+            with torch.no_grad():
+                old = logprobs(rollout.prompt_ids, rollout.token_ids)
+            for new_t, old_t in zip(new, old, strict=True):
+                w = (new_t - old_t).exp()
+                surrogate = w * advantage
+                if not rollout.guided:
+                    surrogate = torch.minimum(surrogate, w.clamp(0.8, 1.2) * advantage)
+                loss = loss - surrogate / (len(rollout.token_ids) * k * len(kept))
+    return loss
+
+
+def test_loss_and_gradient_are_equation_6_on_plain_and_guided_rows(folder):
+    trained = trainer(folder, "optimizer.max_grad_norm=1e9")
+    groups = trained.sample(1)
+    assert any(group.triggered and not group.uniform for group in groups)
+    loss = textbook_loss(trained, groups, k=4)
+    loss.backward()
+    expected = gradients(trained)
+    metrics = trained.update(groups, 1)
+    assert metrics["loss"] == pytest.approx(loss.item(), abs=1e-6)
+    for name, gradient in gradients(trained).items():
+        torch.testing.assert_close(gradient, expected[name], atol=2e-6, rtol=1e-3)
+
+
+def test_before_the_first_update_ratios_are_1_on_plain_rows_and_not_on_guided_rows(folder, monkeypatch):
+    calls = spy_on_loss(monkeypatch)
+    trained = trainer(folder, "optimizer.problems_per_minibatch=2")
+    trained.update(trained.sample(1), 1)
+    first, second = calls[0], calls[-1]
+    for logprobs, _, guided_N, mask_NT, _ in (first,):
+        log_ratio_NT = (logprobs.new_plain_NT - logprobs.old_NT).detach()
+        assert (log_ratio_NT[~guided_N] == 0).all()
+        if guided_N.any():
+            assert log_ratio_NT[guided_N][mask_NT[guided_N]].abs().max() > 1e-3
+    assert any(call[2].any() for call in calls)
+    logprobs, _, guided_N, mask_NT, _ = second
+    moved = (logprobs.new_plain_NT - logprobs.old_NT).detach()[~guided_N]
+    assert moved[mask_NT[~guided_N]].abs().max() > 1e-3, "the policy has moved when the second mini-batch comes"
+
+
+def test_recomputed_old_logprobs_of_later_minibatches_are_the_sampling_policys(folder, monkeypatch):
+    calls = spy_on_loss(monkeypatch)
+    trained = trainer(folder, "optimizer.problems_per_minibatch=1", "loss.filter_uniform=false", "loss.entropy_coef=0.001")
+    groups = trained.sample(1)
+    trained.update(groups, 1)
+    sampled = {rollout.logprobs for group in groups for rollout in group.rollouts}
+    for logprobs, *_, mask_NT, _ in calls:
+        for old_T, mask_T in zip(logprobs.old_NT, mask_NT, strict=True):
+            closest = min(
+                (max(abs(a - b) for a, b in zip(old_T[mask_T].tolist(), own, strict=True)), own)
+                for own in sampled
+                if len(own) == int(mask_T.sum())
+            )
+            assert closest[0] < 1e-5
+
+
+def test_guide_is_grpo_bit_for_bit_when_nothing_was_guided(folder, tmp_path):
+    never_uniform = lambda problem, rollout: rollout.index % 2 == 0  # noqa: E731
+    guided = trainer(folder, f"run={folder}/guided", "loss.reshape=adaptive", correct=never_uniform)
+    plain = trainer(folder, f"run={folder}/plain", "guidance.trigger=never", correct=never_uniform)
+    run_steps(guided, 2)
+    run_steps(plain, 2)
+    for name, weight in weights(guided).items():
+        assert torch.equal(weight, weights(plain)[name])
+
+
+@pytest.mark.parametrize("setting", ["optimizer.tokens_per_microbatch=40", "model.gradient_checkpointing=true"])
+def test_memory_settings_change_no_gradient(folder, setting):
+    plain, saving = trainer(folder, f"run={folder}/a"), trainer(folder, f"run={folder}/b", setting)
+    groups = plain.sample(1)
+    plain.update(groups, 1)
+    saving.update(groups, 1)
+    for name, gradient in gradients(plain).items():
+        torch.testing.assert_close(gradients(saving)[name], gradient, atol=2e-6, rtol=1e-3)
+
+
+def test_a_step_that_the_filter_empties_moves_nothing_and_is_logged(folder):
+    trained = trainer(folder, "optimizer.weight_decay=0.1", correct=lambda problem, rollout: False)
+    before = weights(trained)
+    metrics = trained.update(trained.sample(1), 1)
+    assert metrics["optimizer_steps"] == 0
+    assert all(torch.equal(weight, before[name]) for name, weight in weights(trained).items())
+
+
+def test_without_the_filter_uniform_groups_still_step_the_optimizer_and_dilute_the_loss(folder):
+    settings = ("optimizer.weight_decay=0.1", "loss.filter_uniform=false", "guidance.trigger=never")
+    all_wrong = trainer(folder, f"run={folder}/a", *settings, correct=lambda problem, rollout: False)
+    before = weights(all_wrong)
+    metrics = all_wrong.update(all_wrong.sample(1), 1)
+    assert metrics["optimizer_steps"] == 1
+    assert metrics["grad_norm"] == 0
+    assert not all(torch.equal(weight, before[name]) for name, weight in weights(all_wrong).items())
+
+    one_mixed = lambda problem, rollout: problem.id == "0" and rollout.index == 0  # noqa: E731
+    norms = {}
+    for filtered in ("true", "false"):
+        settings = (f"loss.filter_uniform={filtered}", "guidance.trigger=never", "problems_per_step=8")
+        trained = trainer(folder, f"run={folder}/filter-{filtered}", *settings, correct=one_mixed)
+        norms[filtered] = trained.update(trained.sample(1), 1)["grad_norm"]
+    assert norms["true"] == pytest.approx(8 * norms["false"], rel=1e-4)
+
+
+def test_masked_truncated_rollouts_leave_the_loss(folder, monkeypatch):
+    calls = spy_on_loss(monkeypatch)
+    trained = trainer(folder, "grading.truncated=masked", "sampling.max_tokens=6", correct=coin)
+    groups = trained.sample(1)
+    finishes = [rollout.finish for group in groups for rollout in group.rollouts]
+    assert "length" in finishes
+    trained.update(groups, 1)
+    kept = {
+        rollout.token_ids
+        for group in groups
+        if not group.uniform
+        for rollout in group.rollouts
+        if rollout.finish != "length"
+    }
+    trained_lengths = sorted(int(mask_T.sum()) for call in calls for mask_T in call[3])
+    assert trained_lengths == sorted(len(tokens) for tokens in kept)
+
+
+def test_kl_is_0_at_the_reference_and_positive_after_a_step(folder):
+    trained = trainer(folder, "loss.beta=0.1", "steps=2")
+    run_steps(trained, 2)
+    first, second = trained.run.read("metrics.jsonl")
+    assert first["kl"] == pytest.approx(0, abs=1e-9)
+    assert second["kl"] > 0
+
+
+def test_the_reference_policy_is_refreshed_on_time(folder):
+    trained = trainer(folder, "loss.beta=0.1", "loss.reference_every=2", "steps=3")
+    run_steps(trained, 3)
+    kl = [row["kl"] for row in trained.run.read("metrics.jsonl")]
+    assert kl[0] == pytest.approx(0, abs=1e-9)
+    assert kl[1] > 1e-7
+    assert kl[2] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "loss.guided_ratio=plain",
+        "loss.guided_ratio=in_context",
+        "loss.guided_ratio=none",
+        "loss.guided_ratio=truncated",
+        "loss.clip_guided=true",
+        "loss.reshape=static",
+        "loss.baseline=plain",
+        "loss.baseline=leave_one_out",
+        "loss.aggregation=token_mean",
+        "loss.aggregation=constant",
+        "loss.group_scale=size",
+        "loss.normalize_std=false",
+        "guidance.keep_guided=successful",
+        "guidance.trigger=always",
+        "guidance.trigger=only_guided",
+        "loss.old_logprobs=sampler",
+        "loss.entropy_coef=0.01",
+    ],
+)
+def test_every_switch_changes_the_gradient_of_a_guided_step(folder, override):
+    default, switched = trainer(folder, f"run={folder}/a"), trainer(folder, f"run={folder}/b", override)
+    for trained in (default, switched):
+        trained.update(trained.sample(1), 1)
+    different = any(not torch.equal(g, gradients(default)[name]) for name, g in gradients(switched).items())
+    assert different
+    if override == "loss.old_logprobs=sampler":  # cheaper, and the same but for rounding
+        for name, gradient in gradients(switched).items():
+            torch.testing.assert_close(gradient, gradients(default)[name], atol=1e-4, rtol=1e-2)
+
+
+def test_a_non_finite_loss_stops_before_the_optimizer_and_saves_the_batch(folder):
+    trained = trainer(folder, "loss.old_logprobs=sampler")
+    before = weights(trained)
+    groups = [
+        replace(group, rollouts=tuple(replace(r, logprobs=(-1e4,) * len(r.logprobs)) for r in group.rollouts))
+        for group in trained.sample(1)
+    ]
+    with pytest.raises(local.NonFiniteLoss, match=r"Lower optimizer.learning_rate.*model.path") as error:
+        trained.update(groups, 1)
+    saved = trained.run.path / "non_finite_step_000001.jsonl"
+    assert str(saved) in str(error.value)
+    assert all("advantage" in json.loads(line) for line in saved.read_text().splitlines())
+    assert all(torch.equal(weight, before[name]) for name, weight in weights(trained).items())
+
+
+def test_lora_trains_the_adapter_only_and_merges_on_export(folder):
+    from transformers import AutoModelForCausalLM
+
+    trained = trainer(folder, "model.lora.rank=4", "steps=2", "loss.beta=0.05")
+    base = {name: w for name, w in weights(trained).items() if "lora" not in name}
+    trained.fit()
+    assert all(torch.equal(weight, base[name]) for name, weight in weights(trained).items() if "lora" not in name)
+    ids = torch.arange(6, 20)[None]
+    expected = trained.policy.model(ids).logits
+    exported = folder / "exported"
+    export_checkpoint(trained.run.path, exported)
+    for path in (exported, trained.run.path / "model", trained.run.latest_checkpoint()):
+        loaded = AutoModelForCausalLM.from_pretrained(path)
+        torch.testing.assert_close(loaded(ids).logits, expected, atol=1e-4, rtol=1e-4)
+    assert not (exported / "adapter_config.json").exists()
+
+
+def test_a_checkpoint_is_a_model_folder_that_another_run_starts_from(folder):
+    first = trainer(folder, "steps=2")
+    first.fit()
+    second = trainer(folder, f"run={folder}/second", f"model.path={first.run.latest_checkpoint()}")
+    assert second.step_done == 0
+    assert all(torch.equal(weight, weights(first)[name]) for name, weight in weights(second).items())
+
+
+def test_the_best_and_the_last_checkpoints_stay(folder):
+    trained = trainer(
+        folder,
+        "steps=6",
+        "checkpoints.every=1",
+        "checkpoints.keep_last=2",
+        "evaluation.every=1",
+        f"problems.evaluation={folder}/train.jsonl",
+        correct=lambda problem, rollout: trained.step_done == 2 or coin(problem, rollout),
+    )
+    trained.fit()
+    assert trained.best_step == 2
+    assert [path.name for path in sorted(trained.run.checkpoints.iterdir())] == ["step-000002", "step-000005", "step-000006"]
+
+
+def test_a_budget_stops_the_run_after_the_step_that_spends_it(folder):
+    trained = trainer(folder, "steps=50", "budget.rollouts=33", "guidance.trigger=never")
+    trained.fit()
+    assert trained.step_done == 3  # 16 rollouts a step
+    assert trained.run.read("metrics.jsonl")[-1]["total/rollouts"] == 48
+
+
+def test_metrics_count_what_was_sampled(folder):
+    trained = trainer(folder, correct=some_fail)
+    groups = trained.sample(1)
+    guided = [(group.problem, rollout) for group in groups for rollout in group.rollouts if rollout.guided]
+    before = zip(
+        trained.scorer.score_all(trained.policy, [Row(trained.prompts.plain_ids(p), r.token_ids) for p, r in guided]),
+        trained.scorer.score_all(trained.policy, [Row(r.prompt_ids, r.token_ids) for _, r in guided]),
+        strict=True,
+    )
+    metrics = local.group_metrics(groups) | trained.update(groups, 1)
+    plain = [grade.correct for group in groups for r, grade in zip(group.rollouts, group.grades, strict=True) if not r.guided]
+    assert metrics["accuracy/plain"] == pytest.approx(sum(plain) / len(plain))
+    assert metrics["guidance/triggered"] == sum(group.triggered for group in groups) > 0
+    assert metrics["mismatch/max"] < 1e-5
+    ratios = torch.cat([plain_T - guided_T for plain_T, guided_T in before]).double().exp()
+    assert metrics["ratio/mean"] == pytest.approx(ratios.mean().item(), rel=1e-5)
+    assert metrics["ratio/p90"] == pytest.approx(ratios.quantile(0.9).item(), rel=1e-5)
+    assert metrics["guidance/reliance"] == pytest.approx(-ratios.log().mean().item(), rel=1e-3)
+    assert metrics["rollouts"] == sum(len(group.rollouts) for group in groups)

@@ -1,0 +1,186 @@
+"""Nothing is lost: interrupted, killed and refused runs, and the run folder that carries them."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from toy_run import recipe, some_fail, trainer, write_inputs
+
+from guide_rl.cli import write_recipe
+from guide_rl.interrupts import Interrupts
+from guide_rl.run_folder import DiskFull, RunFolder
+
+SETTINGS = (
+    "steps=5",
+    "checkpoints.every=2",
+    "optimizer.problems_per_minibatch=2",
+    "optimizer.epochs=2",
+    "optimizer.schedule=cosine",
+    "loss.beta=0.02",
+    "loss.reference_every=3",
+    "evaluation.every=2",
+    "evaluation.samples=2",
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_inputs(tmp_path)
+    return tmp_path
+
+
+def settings(folder, name: str) -> tuple[str, ...]:
+    return (*SETTINGS, f"run={folder}/{name}", f"problems.evaluation={folder}/train.jsonl")
+
+
+def same_runs(a: RunFolder, b: RunFolder) -> None:
+    """Metrics, rollouts and weights are equal to the last bit."""
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
+        assert (a.path / name).read_bytes() == (b.path / name).read_bytes()
+    assert (a.path / "model/model.safetensors").read_bytes() == (b.path / "model/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("stop_at", [(2, "sample"), (3, "sample"), (3, "update"), (4, "evaluate")])
+def test_an_interrupted_run_resumes_bit_for_bit(folder, monkeypatch, stop_at):
+    whole = trainer(folder, *settings(folder, "whole"))
+    whole.fit()
+    stopped = trainer(folder, *settings(folder, "stopped"))
+    step, phase = stop_at
+    method = {"sample": "sample", "update": "update", "evaluate": "_evaluate_if_due"}[phase]
+    original = getattr(stopped, method)
+
+    def interrupted(*arguments):
+        due = stopped.step_done == step if phase == "evaluate" else stopped.step_done == step - 1
+        if due:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+        return original(*arguments)
+
+    monkeypatch.setattr(stopped, method, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit()
+    saved = stopped.run.latest_checkpoint()
+    assert saved is not None
+    assert saved.name == f"step-{step if phase in ('update', 'evaluate') else step - 1:06d}"
+    resumed = trainer(folder, *settings(folder, "stopped"), resume=True)
+    resumed.fit()
+    same_runs(whole.run, resumed.run)
+
+
+def test_a_second_interrupt_cuts_even_a_held_section():
+    with Interrupts() as interrupts, pytest.raises(KeyboardInterrupt), interrupts.held():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("the second signal must not wait")
+
+
+def test_lines_written_after_the_checkpoint_are_cut_off_even_half_written_ones(folder):
+    whole = trainer(folder, *settings(folder, "whole"))
+    whole.fit()
+    killed = trainer(folder, *settings(folder, "killed"))
+    killed._evaluate_if_due()
+    with Interrupts() as interrupts:
+        for _ in range(3):
+            killed.step(interrupts)
+            killed._evaluate_if_due()
+    assert killed.run.latest_checkpoint().name == "step-000002"
+    with (killed.run.path / "rollouts.jsonl").open("a") as file:
+        file.write('{"step": 4, "text": "half a li')
+    (killed.run.checkpoints / ".step-000004.partial").mkdir()
+    resumed = trainer(folder, *settings(folder, "killed"), resume=True)
+    assert resumed.step_done == 2
+    resumed.fit()
+    same_runs(whole.run, resumed.run)
+
+
+def test_a_changed_recipe_is_refused_and_the_fields_are_named(folder):
+    run = RunFolder.create(folder / "run", write_recipe(recipe(folder)))
+    with pytest.raises(ValueError, match=r"loss.beta: 0.0 -> 0.1; steps: 3 -> 4") as error:
+        run.check_recipe(write_recipe(recipe(folder, "loss.beta=0.1", "steps=4")))
+    assert "model.path=" in str(error.value)
+    run.check_recipe(write_recipe(recipe(folder)))
+
+
+def test_a_folder_with_a_run_is_not_overwritten(folder):
+    RunFolder.create(folder / "run", "a: 1\n")
+    with pytest.raises(FileExistsError, match="--resume"):
+        RunFolder.create(folder / "run", "a: 1\n")
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        RunFolder.open(folder / "nothing")
+
+
+def test_a_full_disk_while_saving_keeps_the_older_checkpoint_whole(tmp_path):
+    run = RunFolder.create(tmp_path / "run", "a: 1\n")
+
+    def write(folder):
+        torch.save(torch.arange(3), folder / "trainer.pt")
+
+    run.save_checkpoint(1, write)
+
+    def no_space(folder):
+        write(folder)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def no_space_in_a_library(folder):
+        write(folder)
+        raise RuntimeError("PytorchStreamWriter failed writing file: file write failed")
+
+    for fail in (no_space, no_space_in_a_library):
+        with pytest.raises(DiskFull, match="Free some space and continue"):
+            run.save_checkpoint(2, fail)
+        assert [path.name for path in run.checkpoints.iterdir()] == ["step-000001"]
+    assert torch.load(run.latest_checkpoint() / "trainer.pt").tolist() == [0, 1, 2]
+
+
+def test_kill_9_in_the_middle_of_saving_leaves_the_last_whole_checkpoint(tmp_path):
+    script = """
+import os, signal, sys
+from guide_rl.run_folder import RunFolder
+run = RunFolder.create(sys.argv[1], "a: 1")
+run.append("metrics.jsonl", [{"step": 1}])
+run.save_checkpoint(1, lambda folder: (folder / "a").write_text("one"))
+run.append("metrics.jsonl", [{"step": 2}])
+def die(folder):
+    (folder / "a").write_text("tw")
+    os.kill(os.getpid(), signal.SIGKILL)
+run.save_checkpoint(2, die)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "run")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    run = RunFolder.open(tmp_path / "run")
+    checkpoint = run.latest_checkpoint()
+    assert (checkpoint / "a").read_text() == "one"
+    run.rewind(checkpoint)
+    assert run.read("metrics.jsonl") == [{"step": 1}]
+    assert not list(run.checkpoints.glob(".*"))
+
+
+@pytest.mark.e2e
+def test_kill_9_at_any_moment_of_a_real_run_resumes_to_the_same_bits(folder):
+    """Through the command line, several kills, each at another moment."""
+    base = [sys.executable, "-m", "guide_rl.cli", "train"]
+    path = folder / "recipe.yaml"
+    recipe(folder)
+    overrides = ["steps=12", "checkpoints.every=2", "optimizer.epochs=2", "sampling.max_tokens=24"]
+    subprocess.run([*base, str(path), *overrides, f"run={folder}/whole"], check=True, capture_output=True)
+    for kills in range(3):
+        start = [*base, str(path), *overrides, f"run={folder}/killed"] if kills == 0 else [*base, "--resume", f"{folder}/killed"]
+        process = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        timings = folder / "killed/timings.jsonl"
+        goal = 3 * kills + 2
+        while process.poll() is None and (not timings.exists() or timings.read_text().count("\n") < goal):
+            time.sleep(0.005)
+        time.sleep(0.03 * kills)
+        process.kill()
+        process.communicate()
+    last = subprocess.run([*base, "--resume", f"{folder}/killed"], capture_output=True, text=True, check=False)
+    assert last.returncode == 0, last.stderr
+    same_runs(RunFolder.open(folder / "whole"), RunFolder.open(folder / "killed"))
+    steps = [json.loads(line)["step"] for line in (folder / "killed/metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 13))
