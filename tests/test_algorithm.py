@@ -144,7 +144,11 @@ def test_a_sampler_that_loses_requests_is_an_error_and_not_a_hang():
             return super().poll() if len(self.waiting) > 2 else []
 
     with pytest.raises(RuntimeError, match="2 rollouts missing"):
-        list(sample_groups([problem("a")], lambda p, g: (1,), Lossy(), ToyGrader(lambda *_: True), k=4, k_guided=4, trigger="never"))
+        list(
+            sample_groups(
+                [problem("a")], lambda p, g: (1,), Lossy(), ToyGrader(lambda *_: True), k=4, k_guided=4, trigger="never"
+            )
+        )
 
 
 def test_seeds_and_keys_of_requests_are_all_different():

@@ -89,6 +89,9 @@ def test_poisoned_padding_changes_neither_loss_nor_gradient(changed, poison):
     assert torch.equal(loss, expected_loss)
     assert all(map(torch.equal, gradients, expected_gradients))
     assert all((gradient[~batch.mask] == 0).all() for gradient in gradients)
+    sums, expected_sums = batch.loss({**FULL, **changed})[1], padded(groups).loss({**FULL, **changed})[1]
+    for field in dataclasses.fields(sums):
+        assert torch.equal(getattr(sums, field.name), getattr(expected_sums, field.name)), field.name
 
 
 @pytest.mark.parametrize("poison", [math.nan, 1e4])

@@ -105,7 +105,9 @@ def test_before_the_first_update_ratios_are_1_on_plain_rows_and_not_on_guided_ro
 
 def test_recomputed_old_logprobs_of_later_minibatches_are_the_sampling_policys(folder, monkeypatch):
     calls = spy_on_loss(monkeypatch)
-    trained = trainer(folder, "optimizer.problems_per_minibatch=1", "loss.filter_uniform=false", "loss.entropy_coef=0.001")
+    trained = trainer(
+        folder, "optimizer.problems_per_minibatch=1", "loss.filter_uniform=false", "loss.entropy_coef=0.001"
+    )
     groups = trained.sample(1)
     trained.update(groups, 1)
     sampled = {rollout.logprobs for group in groups for rollout in group.rollouts}
@@ -285,7 +287,11 @@ def test_the_best_and_the_last_checkpoints_stay(folder):
     )
     trained.fit()
     assert trained.best_step == 2
-    assert [path.name for path in sorted(trained.run.checkpoints.iterdir())] == ["step-000002", "step-000005", "step-000006"]
+    assert [path.name for path in sorted(trained.run.checkpoints.iterdir())] == [
+        "step-000002",
+        "step-000005",
+        "step-000006",
+    ]
 
 
 def test_a_budget_stops_the_run_after_the_step_that_spends_it(folder):
@@ -305,7 +311,9 @@ def test_metrics_count_what_was_sampled(folder):
         strict=True,
     )
     metrics = local.group_metrics(groups) | trained.update(groups, 1)
-    plain = [grade.correct for group in groups for r, grade in zip(group.rollouts, group.grades, strict=True) if not r.guided]
+    plain = [
+        grade.correct for group in groups for r, grade in zip(group.rollouts, group.grades, strict=True) if not r.guided
+    ]
     assert metrics["accuracy/plain"] == pytest.approx(sum(plain) / len(plain))
     assert metrics["guidance/triggered"] == sum(group.triggered for group in groups) > 0
     assert metrics["mismatch/max"] < 1e-5

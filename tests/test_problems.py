@@ -15,7 +15,9 @@ def write(tmp_path, *lines):
 
 
 def test_fields_default_and_numbers_become_text(tmp_path):
-    path = write(tmp_path, '{"question": "1+1?", "answer": 2}', "", '{"id": 7, "question": "q", "answer": "x", "guidance": " "}')
+    path = write(
+        tmp_path, '{"question": "1+1?", "answer": 2}', "", '{"id": 7, "question": "q", "answer": "x", "guidance": " "}'
+    )
     first, second = load_problems(path)
     assert first == Problem(id="1", question="1+1?", answer="2")
     assert (second.id, second.guidance) == ("7", None)
@@ -23,7 +25,9 @@ def test_fields_default_and_numbers_become_text(tmp_path):
 
 def test_saved_problems_load_back_the_same(tmp_path):
     problems = [
-        Problem("a", "q ü \u2028", "1", guidance="g", solution="s", grader="exact", stratum="hard", metadata={"x": [1]}),
+        Problem(
+            "a", "q ü \u2028", "1", guidance="g", solution="s", grader="exact", stratum="hard", metadata={"x": [1]}
+        ),
         Problem("b", "q", "2"),
     ]
     save_problems(tmp_path / "p.jsonl", problems)

@@ -170,7 +170,11 @@ def test_kill_9_at_any_moment_of_a_real_run_resumes_to_the_same_bits(folder):
     overrides = ["steps=12", "checkpoints.every=2", "optimizer.epochs=2", "sampling.max_tokens=24"]
     subprocess.run([*base, str(path), *overrides, f"run={folder}/whole"], check=True, capture_output=True)
     for kills in range(3):
-        start = [*base, str(path), *overrides, f"run={folder}/killed"] if kills == 0 else [*base, "--resume", f"{folder}/killed"]
+        start = (
+            [*base, str(path), *overrides, f"run={folder}/killed"]
+            if kills == 0
+            else [*base, "--resume", f"{folder}/killed"]
+        )
         process = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         timings = folder / "killed/timings.jsonl"
         goal = 3 * kills + 2

@@ -43,7 +43,9 @@ class CausalLM:
     def eos_token_ids(self) -> set[int]:
         """What the generation config says; maybe nothing."""
         eos = getattr(self.causal.generation_config, "eos_token_id", None)
-        return set(eos) if isinstance(eos, list | tuple) else {eos} - {None}
+        if eos is None:
+            return set()
+        return set(eos) if isinstance(eos, list | tuple) else {eos}
 
     @contextmanager
     def sampling(self) -> Iterator[None]:
@@ -110,8 +112,8 @@ class CausalLM:
         for limit, name, remedy in self._length_limits():
             if len(prompt) + max_tokens > limit:
                 raise ValueError(
-                    f"a prompt of {len(prompt)} tokens and a rollout of {max_tokens} exceed the model's {name} of {limit}; "
-                    f"lower sampling.max_tokens (to {limit - len(prompt)} or less) or prompts.max_tokens "
+                    f"a prompt of {len(prompt)} tokens and a rollout of {max_tokens} exceed the model's {name} of {limit}"
+                    f"; lower sampling.max_tokens (to {limit - len(prompt)} or less) or prompts.max_tokens "
                     f"(to {limit - max_tokens} or less){remedy}"
                 )
 
@@ -132,7 +134,9 @@ class CausalLM:
         if self.causal._is_stateful or not types <= WHOLE_ROW_LAYERS or self.causal.config.is_encoder_decoder:
             raise ValueError(f"{name} keeps a state other than one key-value row per token in every layer; {INSTEAD}")
         if "position_ids" not in signature(self.causal.forward).parameters:
-            raise ValueError(f"{name} takes no position_ids, so rows of different lengths cannot share a batch; {INSTEAD}")
+            raise ValueError(
+                f"{name} takes no position_ids, so rows of different lengths cannot share a batch; {INSTEAD}"
+            )
 
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache) -> Tensor:
         """One pass; the logits of the last position."""

@@ -34,7 +34,7 @@ def grouped_attention(
 ) -> tuple[Tensor, None]:
     """Attention of one new token per row; query heads that share a key head are taken as its queries.
 
-    transformers' own function copies keys and values once per query head first, at every token, wherever there is a mask.
+    transformers' own function, where there is a mask, first copies the keys and values once per query head.
 
     Args:
         module: the attention layer.
@@ -75,14 +75,20 @@ class _RowLayer(CacheLayerMixin):
     """Keys and values of one layer, [places, key heads, capacity, D] each."""
 
     is_sliding = False
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, span: _Span) -> None:
         super().__init__()
         self.span = span
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Start empty, with the shapes and dtypes of prefilled rows."""
-        self.keys, self.values = (t.new_empty(0, t.shape[1], 0, t.shape[3]) for t in (key_states, value_states))
+        """Start empty, with the shapes of prefilled rows, in the dtype that attention casts them to."""
+        device = key_states.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else key_states.dtype
+        self.keys, self.values = (
+            t.new_empty(0, t.shape[1], 0, t.shape[3], dtype=dtype) for t in (key_states, value_states)
+        )
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -101,8 +107,8 @@ class _RowLayer(CacheLayerMixin):
         """Move the live part within the buffers so that it ends before `column`."""
         span = self.span
         for t in (self.keys, self.values):
-            for rows in torch.arange(span.rows).split(ROWS_AT_ONCE):
-                block = t[rows[0] : rows[-1] + 1]
+            for row in range(0, span.rows, ROWS_AT_ONCE):
+                block = t[row : min(row + ROWS_AT_ONCE, span.rows)]
                 block[:, :, column - span.column + span.first : column] = block[:, :, span.first : span.column].clone()
 
     def _moved(self, old: Tensor, places: int, capacity: int, column: int) -> Tensor:
@@ -127,17 +133,19 @@ class _RowLayer(CacheLayerMixin):
 class RowCache(Cache):
     """Key-value rows 0 .. N-1 of all layers, passed to a model as `past_key_values` for one new token per row."""
 
+    layers: list[_RowLayer]  # type: ignore[assignment]
+
     def __init__(self) -> None:
         super().__init__(layers=[])
         self._span = _Span()
         self._starts: list[int] = []
         self._starts_N1 = torch.empty(0, 1, dtype=torch.long)
 
-    def append(self, prefilled: Cache, lengths_U: Sequence[int], source_N: Sequence[int]) -> None:
+    def append(self, prefilled: Any, lengths_U: Sequence[int], source_N: Sequence[int]) -> None:
         """Add rows, each a copy of one prefilled prompt.
 
         Args:
-            prefilled: keys and values of U prompts, padded on the left.
+            prefilled: a transformers Cache with the keys and values of U prompts, padded on the left.
             lengths_U: their lengths in tokens.
             source_N: for each new row, the prompt that it continues.
         """

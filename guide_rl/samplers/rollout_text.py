@@ -18,7 +18,7 @@ class RolloutText:
         self._hidden = {*eos_token_ids, tokenizer.pad_token_id}
         self.stop = tuple(stop)
         self._suspects: dict[int, bool] = {}
-        # A token is at least one byte, so a stop string lies in as many tokens as it has bytes; 4 more complete a character.
+        # A token is at least one byte, so a stop string spans at most its bytes; 4 more complete a character.
         self.tail = max((len(text.encode()) for text in stop), default=0) + 4
 
     def final(self, token_ids: Sequence[int], *, stopped: bool) -> str:

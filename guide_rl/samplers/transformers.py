@@ -170,8 +170,8 @@ class TransformersSampler:
         for n, (row, token, eos, last, broken) in enumerate(zip(self._rows, *state.tolist(), strict=True)):
             if broken:
                 raise FloatingPointError(
-                    f"the logits of token {self._steps - row.born} of a rollout of problem {row.request.problem_id!r} are NaN "
-                    "or all infinite: training has diverged (lower optimizer.learning_rate) or model.dtype overflows"
+                    f"the logits of token {self._steps - row.born} of a rollout of problem {row.request.problem_id!r} "
+                    "are NaN or all infinite: training has diverged (lower optimizer.learning_rate) or model.dtype overflows"
                 )
             if eos:
                 ended[n] = "eos"
@@ -247,7 +247,11 @@ class TransformersSampler:
         longest = max(self._steps - row.born for row in rows)
         tokens, logprobs, entropies = (
             values.tolist()
-            for values in (self._tokens_ST[slots, :longest], self._logprobs_ST[slots, :longest], self._entropies_S[slots])
+            for values in (
+                self._tokens_ST[slots, :longest],
+                self._logprobs_ST[slots, :longest],
+                self._entropies_S[slots],
+            )
         )
         rollouts = []
         for n, row in enumerate(rows):
@@ -284,7 +288,7 @@ def _memory_advice(batch_size: int) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise RuntimeError(
-            f"the device ran out of memory while sampling; lower sampling.batch_size (now {batch_size}) or sampling.max_tokens"
+            f"out of device memory while sampling; lower sampling.batch_size (now {batch_size}) or sampling.max_tokens"
         ) from error
 
 

@@ -1,0 +1,252 @@
+"""`guide demo`: the methods from one start, at an equal number of sampled rollouts, in one table.
+
+Every method is a `guide train` process of its own, two at a time; called again in the same folder, the demo continues
+where it was.
+"""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from guide_rl.analysis.curves import draw_curves
+from guide_rl.demo import world
+from guide_rl.run_folder import RunFolder
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "grpo": ("guidance.trigger=never", "loss.filter_uniform=false"),
+    "filter_grpo": ("guidance.trigger=never",),
+    "guide_grpo": (),
+    "guide_grpo_no_ratio": ("loss.guided_ratio=none", "loss.baseline=plain"),
+}
+"""What each method changes in recipe.yaml; `guide_grpo` is the paper's setting, which is the default."""
+
+LABELS = {
+    "base": "before training",
+    "grpo": "GRPO",
+    "filter_grpo": "Filter-GRPO",
+    "guide_grpo": "Guide-GRPO (paper)",
+    "guide_grpo_no_ratio": "Guide-GRPO, no ratio, plain baseline",
+}
+STRATA = ("all", "easy", "hard")
+SAMPLES = 16
+"""Rollouts per held-out problem for pass@16."""
+
+Result = dict[str, Any]
+
+
+def run_demo(out: Path, *, seed: int, rollouts: int, budget: str = "rollouts") -> Result:
+    """Train every method, evaluate them on held-out problems, print the tables and write figures and summary.json.
+
+    Args:
+        out: folder of everything that the demo writes.
+        seed: seed of problems and training.
+        rollouts: what each method samples in training, plain and guided together.
+        budget: what `rollouts` counts: rollouts, or tokens.
+
+    Returns:
+        What summary.json holds.
+
+    Raises:
+        ChildProcessError: a training process failed (its log is named).
+        KeyboardInterrupt: on Ctrl-C, after the running methods have saved.
+    """
+    console = Console(stderr=True)
+    world.write(out / "problems", seed)
+    console.print(f"The demo trains {len(METHODS)} methods, two at a time; everything is in {out}", highlight=False)
+    train_all(out, seed=seed, budget=f"budget.{budget}={rollouts}", console=console)
+    console.print("Evaluating on held-out problems (greedy pass@1, and 16 rollouts a problem for pass@16)")
+    summary = {"methods": evaluate_all(out, seed), "seed": seed}
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    runs = {LABELS[method]: RunFolder(out / method).read("metrics.jsonl") for method in METHODS}
+    draw_curves(runs, out / "curves.png")
+    printed = Console()
+    printed.print(rollouts_table(summary))
+    printed.print(tokens_table(out))
+    printed.print(f"Curves: {out / 'curves.png'}   Numbers: {out / 'summary.json'}   Runs: {out}/<method>/")
+    return summary
+
+
+def train_all(out: Path, *, seed: int, budget: str, console: Console) -> None:
+    """Run every method's training to its end, as many at a time as there are cores (at most two)."""
+    at_once = min(2, os.cpu_count() or 1)
+    waiting = list(METHODS)
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    with Live(console=console, refresh_per_second=2, transient=True) as live:
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    method = waiting.pop(0)
+                    running[method] = _start(out, method, seed, budget)
+                time.sleep(0.2)
+                live.update(_progress_table(out, budget))
+                for method, process in list(running.items()):
+                    if process.poll() is not None:
+                        del running[method]
+                        _check(out, method, process.returncode)
+        except BaseException:
+            for process in running.values():
+                process.terminate()
+            for process in running.values():
+                process.wait()
+            raise
+
+
+def evaluate_all(out: Path, seed: int) -> dict[str, Result]:
+    """Greedy pass@1 and pass@16 of the base model and of every trained one, with what training took."""
+    models = {"base": world.BASE_MODEL} | {method: out / method / "model" for method in METHODS}
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(2, os.cpu_count() or 1), mp_context=spawn) as pool:
+        futures = {name: pool.submit(evaluate_model, path, out / "problems", seed) for name, path in models.items()}
+        results = {name: future.result() for name, future in futures.items()}
+    for method in METHODS:
+        run = RunFolder(out / method)
+        last = next(row for row in reversed(run.read("metrics.jsonl")) if "total/rollouts" in row)
+        seconds = sum(row["seconds"] for row in run.read("timings.jsonl"))
+        results[method] |= {
+            "rollouts": int(last["total/rollouts"]),
+            "tokens": int(last["total/tokens"]),
+            "steps": last["step"],
+            "seconds": round(seconds, 1),
+        }
+    return results
+
+
+def evaluate_model(model: Path, problems: Path, seed: int) -> Result:
+    """pass@1 (greedy) and pass@16 of one model on the held-out problems, over all and per stratum."""
+    import torch
+
+    from guide_rl.cli import read_recipe
+    from guide_rl.config import TrainRecipe
+    from guide_rl.evaluation import evaluate
+    from guide_rl.graders.pool import GraderPool
+    from guide_rl.policy import load_policy
+    from guide_rl.problems import load_problems
+    from guide_rl.prompts import Prompts
+    from guide_rl.samplers.transformers import TransformersSampler
+
+    recipe = read_recipe(TrainRecipe, Path(__file__).parent / "recipe.yaml")
+    policy = load_policy(replace(recipe.model, path=str(model)), device=torch.device("cpu"), seed=0)
+    policy.model.eval()
+    prompts = Prompts(policy.tokenizer, recipe.prompts)
+
+    def sampler_for(temperature: float) -> TransformersSampler:
+        return TransformersSampler(
+            model=policy.model,
+            tokenizer=policy.tokenizer,
+            temperature=temperature,
+            max_tokens=recipe.sampling.max_tokens,
+            batch_size=recipe.sampling.batch_size,
+        )
+
+    with GraderPool(recipe.grading.workers, recipe.grading.timeout_s, recipe.grading.memory_mb) as grader:
+        metrics, _ = evaluate(
+            load_problems(problems / "held_out.jsonl"),
+            lambda problem, guided: prompts.plain_ids(problem),
+            sampler_for,
+            grader,
+            replace(recipe.evaluation, samples=SAMPLES),
+            seed=seed,
+        )
+    suffix = {"all": "", "easy": "/easy", "hard": "/hard"}
+    return {
+        name: {stratum: metrics[f"evaluation/{name}{suffix[stratum]}"] for stratum in STRATA}
+        for name in ("pass@1", f"pass@{SAMPLES}")
+    }
+
+
+def at_tokens(rows: Sequence[Mapping[str, Any]], tokens: float) -> dict[str, float]:
+    """The last greedy evaluation before a run had sampled more than `tokens` tokens, and where it stood."""
+    found, total = {}, {"total/tokens": 0.0, "total/rollouts": 0.0}
+    for row in rows:
+        total |= {key: row[key] for key in total if key in row}
+        if "evaluation/pass@1" in row and total["total/tokens"] <= tokens:
+            found = {**row, **total}
+    return found
+
+
+def rollouts_table(summary: Result) -> Table:
+    """Table 1: all methods after the same number of sampled rollouts."""
+    table = Table(title=f"Held-out problems, at an equal number of sampled rollouts (seed {summary['seed']})")
+    table.add_column("method")
+    for metric in ("pass@1", f"pass@{SAMPLES}"):
+        for stratum in STRATA:
+            table.add_column(f"{metric} {stratum}", justify="right")
+    for name in ("rollouts", "tokens", "steps", "seconds"):
+        table.add_column(name, justify="right")
+    for method, result in summary["methods"].items():
+        scores = [f"{result[metric][stratum]:.1%}" for metric in ("pass@1", f"pass@{SAMPLES}") for stratum in STRATA]
+        spent = [f"{result[name]:,}" if name in result else "" for name in ("rollouts", "tokens", "steps", "seconds")]
+        table.add_row(LABELS[method], *scores, *spent)
+    return table
+
+
+def tokens_table(out: Path) -> Table:
+    """Table 2: all methods after the same number of sampled tokens, the fewest that any of them sampled."""
+    runs = {method: RunFolder(out / method).read("metrics.jsonl") for method in METHODS}
+    tokens = min(max(row.get("total/tokens", 0.0) for row in rows) for rows in runs.values())
+    table = Table(title=f"The same, at an equal number of sampled tokens ({tokens:,.0f}; greedy, from the curves)")
+    for name in ("method", "pass@1 all", "pass@1 easy", "pass@1 hard", "tokens", "rollouts"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for method, rows in runs.items():
+        point = at_tokens(rows, tokens)
+        keys = ("evaluation/pass@1", "evaluation/pass@1/easy", "evaluation/pass@1/hard")
+        spent = (f"{point['total/tokens']:,.0f}", f"{point['total/rollouts']:,.0f}")
+        table.add_row(LABELS[method], *(f"{point[key]:.1%}" for key in keys), *spent)
+    return table
+
+
+def _start(out: Path, method: str, seed: int, budget: str) -> "subprocess.Popen[bytes]":
+    """Start or continue one method's training; a process of one thread."""
+    run = out / method
+    overrides = [
+        f"model.path={world.BASE_MODEL}",
+        f"problems.train={out / 'problems/train.jsonl'}",
+        f"problems.evaluation={out / 'problems/held_out.jsonl'}",
+        f"run={run}",
+        f"seed={seed}",
+        budget,
+        *METHODS[method],
+    ]
+    command = [sys.executable, "-m", "guide_rl.cli", "train", str(Path(__file__).parent / "recipe.yaml"), *overrides]
+    if (run / "recipe.yaml").exists():
+        command += ["--resume", str(run)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    with (out / f"{method}.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+
+
+def _check(out: Path, method: str, code: int) -> None:
+    """Raise ChildProcessError when a training process failed."""
+    if code:
+        log = out / f"{method}.log"
+        end = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise ChildProcessError(f"{LABELS[method]} stopped with code {code}; the end of {log}:\n{end}")
+
+
+def _progress_table(out: Path, budget: str) -> Table:
+    """How far each method is."""
+    name, limit = budget.removeprefix("budget.").split("=")
+    table = Table(box=None, padding=(0, 2))
+    for column in ("method", f"{name} sampled", "plain accuracy", "rescued", "held-out hard pass@1"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for method in METHODS:
+        latest: dict[str, Any] = {}
+        for row in RunFolder(out / method).read("metrics.jsonl"):
+            latest |= row
+        done = int(latest.get(f"total/{name}", 0))
+        shown = [latest.get(key) for key in ("accuracy/plain", "guidance/rescued_share", "evaluation/pass@1/hard")]
+        cells = ["" if value is None else f"{value:.1%}" for value in shown]
+        table.add_row(LABELS[method], f"{done:,} of {int(limit):,}" if latest else "waiting", *cells)
+    return table

@@ -1,0 +1,149 @@
+"""Recipes: every shipped one parses, unknown keys fail, contradictions name the field and the remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from guide_rl.cli import as_options, main, read_recipe, write_recipe
+from guide_rl.config import SFTRecipe, TrainRecipe
+from guide_rl.trainers.schedule import learning_rate
+
+ROOT = Path(__file__).parent.parent
+RECIPES = [*sorted((ROOT / "recipes").rglob("*.yaml")), ROOT / "guide_rl/demo/recipe.yaml"]
+SMALL = ("model.path=m", "problems.train=p.jsonl")
+
+
+def kind_of(path: Path) -> type:
+    return SFTRecipe if "sft" in path.stem or path.stem == "warmup" else TrainRecipe
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_parses_and_comes_back_from_its_own_yaml(path, tmp_path):
+    recipe = read_recipe(kind_of(path), path)
+    (tmp_path / "again.yaml").write_text(write_recipe(recipe))
+    assert read_recipe(kind_of(path), tmp_path / "again.yaml") == recipe
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_an_unknown_key_in_a_recipe_fails_and_is_named(path, tmp_path, capsys):
+    (tmp_path / "bad.yaml").write_text(path.read_text() + "\nsurprise: 1\n")
+    with pytest.raises(SystemExit):
+        read_recipe(kind_of(path), tmp_path / "bad.yaml")
+    assert "surprise" in capsys.readouterr().err
+
+
+def test_recipes_of_the_three_methods_differ_in_the_lines_of_the_method_only():
+    recipes = {
+        name: read_recipe(TrainRecipe, ROOT / f"recipes/{name}.yaml", ["run=x"])
+        for name in ("grpo", "filter_grpo", "guide_grpo")
+    }
+    lines = {name: set(write_recipe(recipe).splitlines()) for name, recipe in recipes.items()}
+    assert lines["guide_grpo"] ^ lines["filter_grpo"] == {"  trigger: all_incorrect", "  trigger: never"}
+    assert lines["filter_grpo"] ^ lines["grpo"] == {"  filter_uniform: true", "  filter_uniform: false"}
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text("model: {path: m}\nproblems: {train: p.jsonl}\n")
+    return path
+
+
+def test_the_papers_settings_are_the_defaults(small):
+    recipe = read_recipe(TrainRecipe, small)
+    assert (recipe.guidance.trigger, recipe.loss.guided_ratio, recipe.loss.clip_guided) == (
+        "all_incorrect",
+        "sampling",
+        False,
+    )
+    assert (recipe.loss.baseline, recipe.loss.filter_uniform, recipe.loss.aggregation) == (
+        "joint",
+        True,
+        "sequence_mean",
+    )
+    assert (recipe.loss.beta, recipe.loss.clip_low, recipe.loss.clip_high, recipe.loss.group_scale) == (
+        0,
+        0.2,
+        0.2,
+        "k",
+    )
+    assert (recipe.optimizer.learning_rate, recipe.sampling.k, recipe.sampling.temperature) == (1e-6, 8, 1)
+
+
+def test_overrides_win_over_the_file(small):
+    recipe = read_recipe(TrainRecipe, small, ["loss.beta=0.01", "model.lora.rank=4"])
+    assert (recipe.loss.beta, recipe.model.lora.rank, recipe.model.path) == (0.01, 4, "m")
+
+
+def test_short_forms_become_options():
+    assert as_options(["train", "r.yaml", "loss.beta=0.1", "--dry-run"]) == [
+        "train", "--recipe", "r.yaml", "--loss.beta=0.1", "--dry-run",
+    ]  # fmt: skip
+    assert as_options(["train", "--resume", "runs/x"]) == [
+        "train",
+        "--recipe",
+        "runs/x/recipe.yaml",
+        "--resume",
+        "runs/x",
+    ]
+    assert as_options(["--help"]) == ["--help"]
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "remedy"),
+    [
+        ("loss.guided_ratio=none loss.reshape=static", "loss.reshape", "set loss.reshape to none"),
+        ("loss.clip_guided=true loss.guided_ratio=none", "loss.clip_guided", "set it to false"),
+        ("loss.clip_guided=true loss.reshape=adaptive", "loss.clip_guided", "turn one off"),
+        (
+            "loss.old_logprobs=sampler loss.guided_ratio=plain",
+            "loss.guided_ratio",
+            "set loss.old_logprobs to recomputed",
+        ),
+        ("loss.reference_every=3", "loss.reference_every", "loss.beta > 0"),
+        ("guidance.trigger=only_guided loss.baseline=plain", "loss.baseline", "set loss.baseline to joint"),
+        ("guidance.trigger=never sampling.k=1", "sampling.k", "raise sampling.k"),
+        ("guidance.trigger=never problems.require_guidance=true", "problems.require_guidance", "drop one"),
+        ("evaluation.every=5", "problems.evaluation", "set evaluation.every to 0"),
+        ("optimizer.problems_per_minibatch=5", "optimizer.problems_per_minibatch", "must divide problems_per_step"),
+        ("sampling.temperature=0", "sampling.temperature", "must be above 0"),
+        ("loss.clip_low=1.5", "loss.clip_low", "below 1"),
+        ("budget.rollouts=0", "budget.rollouts", "at least 1"),
+        ("prompts.guided_template={question}", "prompts.guided_template", "{guidance} exactly once"),
+    ],
+)
+def test_contradictions_fail_while_parsing_with_the_field_and_the_remedy(small, capsys, override, field, remedy):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", str(small), *override.split()])
+    message = capsys.readouterr().err
+    assert stop.value.code == 1
+    assert field in message
+    assert remedy in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "missing.yaml"], "missing.yaml"),
+        (["train", "SMALL", "loss.clip_low=abc"], "loss.clip_low"),
+        (["train", "SMALL", "lss.beta=1"], "lss.beta"),
+        (["train", "SMALL", "guidance.trigger=sometimes"], "guidance.trigger"),
+        (["train"], "model.path"),
+        (["trian"], "trian"),
+    ],
+)
+def test_usage_errors_name_what_is_wrong(small, capsys, arguments, said):
+    with pytest.raises(SystemExit) as stop:
+        main([str(small) if argument == "SMALL" else argument for argument in arguments])
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_learning_rates_rise_and_fall_as_the_schedule_says(small):
+    settings = ["steps=12", "optimizer.learning_rate=1.0", "optimizer.warmup_steps=2"]
+    linear = read_recipe(TrainRecipe, small, [*settings, "optimizer.schedule=linear"])
+    assert [learning_rate(linear, step) for step in (1, 2, 3, 8, 12)] == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.1])
+    cosine = read_recipe(TrainRecipe, small, [*settings, "optimizer.schedule=cosine"])
+    assert [learning_rate(cosine, step) for step in (3, 8)] == pytest.approx([1.0, 0.5])
+    constant = read_recipe(TrainRecipe, small, settings)
+    assert [learning_rate(constant, step) for step in (1, 2, 12)] == [0.5, 1.0, 1.0]
