@@ -1,5 +1,6 @@
 """Groups -> the numbers of a step. No torch; docs/metrics.md explains every key."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
@@ -44,6 +45,8 @@ def group_metrics(groups: Sequence[Group]) -> Metrics:
         metrics[f"accuracy/plain/{stratum}"] = _mean(
             grade.correct for rollout, grade in of_stratum if not rollout.guided
         )
+    verdicts = Counter(grade.verdict for _, grade in plain + guided)
+    metrics |= {f"grades/{verdict}": float(count) for verdict, count in sorted(verdicts.items())}
     return {name: value for name, value in metrics.items() if value is not None}
 
 

@@ -62,7 +62,7 @@ def load_policy(config: ModelConfig, *, device: torch.device, seed: int, checkpo
     source = config.path if checkpoint is None or config.lora is not None else str(checkpoint)
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     tokenizer = AutoTokenizer.from_pretrained(config.path if checkpoint is None else str(checkpoint), **options)
-    with _no_loading_bar():
+    with quiet_transformers():
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="sdpa", **options)
     model = model.to(device)  # type: ignore[arg-type]
     if config.lora is not None:
@@ -118,8 +118,14 @@ def export(model: Any, tokenizer: Any, folder: Path) -> None:
         import copy
 
         model = copy.deepcopy(model).merge_and_unload()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save(model, tokenizer, folder)
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write model and tokenizer in Hugging Face format; with LoRA, the adapter."""
+    with quiet_transformers():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def export_checkpoint(source: Path, folder: Path) -> None:
@@ -139,7 +145,7 @@ def export_checkpoint(source: Path, folder: Path) -> None:
         raise FileNotFoundError(f"{source} holds no checkpoint; give a folder like runs/x/checkpoints/step-000100")
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty; give another folder")
-    with _no_loading_bar():
+    with quiet_transformers():
         if (source / "adapter_config.json").is_file():
             from peft import AutoPeftModelForCausalLM
 
@@ -169,8 +175,8 @@ def _with_lora(model: Any, config: ModelConfig, seed: int, checkpoint: Path | No
 
 
 @contextlib.contextmanager
-def _no_loading_bar() -> Any:
-    """Keep transformers' progress bar for weight loading off: the run has its own display."""
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bars for loading and saving off: the run has its own display."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

@@ -58,6 +58,7 @@ class Progress:
         """The line of numbers."""
         parts = [f"{self.label} {self.done}/{self.total}"]
         shown = {
+            "loss": "loss {:.3g}",
             "reward": "reward {:.3f}",
             "accuracy/plain": "plain accuracy {:.1%}",
             "guidance/rescued_share": "rescued {:.0%}",
@@ -68,7 +69,7 @@ class Progress:
             parts.append(f"{self._tokens_per_s:,.0f} tokens/s")
         if self.done > self._first:
             left = (time.monotonic() - self._started) / (self.done - self._first) * (self.total - self.done)
-            parts.append(f"{_duration(left)} left")
+            parts.append(f"{duration(left)} left")
         return "  ".join(parts)
 
     def _line(self) -> Table:
@@ -78,7 +79,7 @@ class Progress:
         return grid
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Seconds -> a short text."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

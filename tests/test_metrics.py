@@ -4,19 +4,20 @@ import pytest
 
 from guide_rl.algorithm import build_group
 from guide_rl.analysis.curves import curve, draw_curves, moving_average
-from guide_rl.evaluation import evaluate
 from guide_rl.config import EvaluationConfig
+from guide_rl.evaluation import evaluate
 from guide_rl.metrics import group_metrics
 from guide_rl.types import Grade, Problem, Rollout
 
 
 def group(name: str, plain: str, guided: str = "", stratum: str = ""):
     """A group from texts of 1 (right) and 0 (wrong); plain rollouts have 2 tokens, guided ones 4."""
-    graded = [
-        (Rollout(name, i, kind, (1,), (2,) * length, (-1.0,) * length, "", "length" if c == "0" else "eos", 0.5 + kind), Grade(float(c), c == "1"))
-        for kind, text, length in ((False, plain, 2), (True, guided, 4))
-        for i, c in enumerate(text)
-    ]  # fmt: skip
+    graded = []
+    for kind, text, length in ((False, plain, 2), (True, guided, 4)):
+        for i, c in enumerate(text):
+            finish = "length" if c == "0" else "eos"
+            rollout = Rollout(name, i, kind, (1,), (2,) * length, (-1.0,) * length, "", finish, 0.5 + kind)
+            graded.append((rollout, Grade(float(c), c == "1")))
     return build_group(Problem(name, "q", "1", guidance="g", stratum=stratum), graded)
 
 
@@ -75,12 +76,8 @@ def test_evaluation_reports_greedy_and_sampled_pass_at_k_by_stratum():
     class Grader:
         def submit(self, problem, rollout):
             # Greedy solves problem 1; of the four samples, problem 0 has one right and problem 1 none.
-            right = (
-                rollout.text == "0.0"
-                and problem.id == "1"
-                or rollout.text == "1.0"
-                and problem.id == "0"
-                and rollout.index == 2
+            right = (rollout.text == "0.0" and problem.id == "1") or (
+                rollout.text == "1.0" and problem.id == "0" and rollout.index == 2
             )
 
             class Done:

@@ -53,7 +53,7 @@ def test_saved_problems_load_back_the_same(tmp_path):
 )
 def test_a_malformed_line_names_file_line_and_reason(tmp_path, line, reason):
     path = write(tmp_path, json.dumps({"question": "q", "answer": "1"}), line)
-    with pytest.raises(ValueError, match="problems.jsonl") as error:
+    with pytest.raises(ValueError, match=r"problems\.jsonl") as error:
         load_problems(path)
     assert reason in str(error.value)
 

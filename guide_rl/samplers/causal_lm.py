@@ -112,8 +112,8 @@ class CausalLM:
         for limit, name, remedy in self._length_limits():
             if len(prompt) + max_tokens > limit:
                 raise ValueError(
-                    f"a prompt of {len(prompt)} tokens and a rollout of {max_tokens} exceed the model's {name} of {limit}"
-                    f"; lower sampling.max_tokens (to {limit - len(prompt)} or less) or prompts.max_tokens "
+                    f"a prompt of {len(prompt)} tokens and a rollout of {max_tokens} exceed the model's {name} of "
+                    f"{limit}; lower sampling.max_tokens (to {limit - len(prompt)} or less) or prompts.max_tokens "
                     f"(to {limit - max_tokens} or less){remedy}"
                 )
 

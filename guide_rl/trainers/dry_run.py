@@ -7,11 +7,15 @@ from statistics import median
 import torch
 
 from guide_rl.config import TrainRecipe
+from guide_rl.graders.pool import check_answers
 from guide_rl.policy import Policy, load_policy, pick_device, precision
 from guide_rl.problems import load_problems
+from guide_rl.progress import duration
 from guide_rl.prompts import Prompts
+from guide_rl.types import Problem
 
-GIB = 2.0**30
+CHECKED_ANSWERS = 200
+"""How many reference answers are graded."""
 
 
 def dry_run(recipe: TrainRecipe, recipe_yaml: str) -> str:
@@ -37,11 +41,23 @@ def dry_run(recipe: TrainRecipe, recipe_yaml: str) -> str:
     parts += [
         f"\n\n# {counts.kept} problems; {counts.too_long} left out (prompt over prompts.max_tokens), ",
         f"{counts.guidance_too_long} guided prompts too long, {counts.without_guidance} without guidance\n",
+        _unreadable_answers(problems[:CHECKED_ANSWERS]),
         "\n# Estimates\n",
         memory_estimate(policy, recipe, max(lengths)),
         time_estimate(policy, recipe, median(lengths)),
     ]
     return "".join(parts)
+
+
+def _unreadable_answers(problems: list[Problem]) -> str:
+    """Which of the first problems have a reference answer that their own grader calls wrong."""
+    bad = [problem.id for problem in check_answers(problems)]
+    if not bad:
+        return f"All of the first {len(problems)} reference answers are read by their graders.\n"
+    return (
+        f"Of the first {len(problems)} reference answers, {len(bad)} are not read by their grader, so that only the same "
+        f"spelling can be correct: problems {', '.join(bad[:10])}\n"
+    )
 
 
 def memory_estimate(policy: Policy, recipe: TrainRecipe, longest_prompt: int) -> str:
@@ -60,9 +76,9 @@ def memory_estimate(policy: Policy, recipe: TrainRecipe, longest_prompt: int) ->
     copies = 4 * total * (2 if recipe.loss.beta > 0 and recipe.model.lora is None else 1)
     state = copies + 12 * trained
     return (
-        f"memory: weights, gradients and AdamW {state / GIB:.2f} GiB; then the larger of key-value rows while sampling "
-        f"(at most {cache / GIB:.2f} GiB, sampling.batch_size) and activations while updating (about "
-        f"{activations / GIB:.2f} GiB, optimizer.tokens_per_microbatch)\n"
+        f"memory: weights, gradients and AdamW {_bytes(state)}; then the larger of key-value rows while sampling "
+        f"(at most {_bytes(cache)}, sampling.batch_size) and activations while updating (about "
+        f"{_bytes(activations)}, optimizer.tokens_per_microbatch)\n"
     )
 
 
@@ -76,10 +92,15 @@ def time_estimate(policy: Policy, recipe: TrainRecipe, prompt_tokens: float) -> 
     seconds = (sampling + update) / rate
     return (
         f"time: {rollouts} plain rollouts of {recipe.sampling.max_tokens} tokens are "
-        f"{(sampling + update) / 1e12:.3g} TFLOP a step; "
+        f"{(sampling + update) / 1e9:,.3g} GFLOP a step; "
         f"at the {rate / 1e9:,.0f} GFLOP/s measured here that is at least {seconds:.3g} s a step, "
-        f"{seconds * recipe.steps / 3600:.3g} h in all. Shorter rollouts take less, guided ones come on top.\n"
+        f"{duration(seconds * recipe.steps)} in all. Shorter rollouts take less, guided ones come on top.\n"
     )
+
+
+def _bytes(count: float) -> str:
+    """A number of bytes in GiB or MiB."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:

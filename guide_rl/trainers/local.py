@@ -26,7 +26,7 @@ from guide_rl.graders.pool import GraderPool
 from guide_rl.interrupts import Interrupts
 from guide_rl.logprobs import Row, Scorer, sharing_is_exact, unpad
 from guide_rl.metrics import Metrics, group_metrics
-from guide_rl.policy import export, load_policy, pick_device, precision
+from guide_rl.policy import export, load_policy, pick_device, precision, save
 from guide_rl.progress import Progress
 from guide_rl.prompts import Prompts
 from guide_rl.run_folder import RunFolder, rollout_lines
@@ -71,6 +71,7 @@ def train(recipe: TrainRecipe, recipe_yaml: str, *, resume: str | None = None) -
                 run.discard()
             raise
         progress.done = trainer.step_done
+        grader.warm_up()
         trainer.fit()
     progress.note(f"{run.path}: {recipe.steps} steps done; the model is in {run.path / 'model'}")
     return run
@@ -377,8 +378,7 @@ class LocalTrainer:
 
     def _write_checkpoint(self, folder: Path) -> None:
         """Model and tokenizer in Hugging Face format, and trainer.pt with the rest of the state."""
-        self.policy.model.save_pretrained(folder)
-        self.policy.tokenizer.save_pretrained(folder)
+        save(self.policy.model, self.policy.tokenizer, folder)
         state = {name: getattr(self, name) for name in _STATE}
         state |= {
             "optimizer": self.optimizer.state_dict(),

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from guide_rl import graders
 from guide_rl.config import TrainRecipe
-from guide_rl.graders import resolve
 from guide_rl.problems import load_problems
 from guide_rl.prompts import Prompts
 from guide_rl.types import Problem
@@ -45,8 +45,8 @@ def held_out_problems(recipe: TrainRecipe, prompts: Prompts, note: Callable[[str
 def _fitting(path: str, prompts: Prompts, note: Callable[[str], None], *, needs_guidance: bool) -> list[Problem]:
     """Load a file, apply the prompt limit, check the graders, and say what was left out."""
     problems, counts = prompts.fit(load_problems(path))
-    for name in {problem.grader for problem in problems}:
-        resolve(name)
+    for problem in problems:
+        graders.check(problem)
     left_out = {
         "left out (prompt over prompts.max_tokens)": counts.too_long,
         "lost their guidance (guided prompt over prompts.max_tokens)": counts.guidance_too_long,
