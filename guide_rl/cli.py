@@ -1,17 +1,15 @@
 """The command `guide`: parse first, import what is heavy only for the stage that runs."""
 
-import dataclasses
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace
 
 from guide_rl import __version__
 from guide_rl.config import SFTRecipe, TrainRecipe
-
-set_parsing_settings(docstring_parse_attribute_docstrings=True)
+from guide_rl.recipes import build_recipe, recipe_parser
 
 USER_ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)
 """Errors whose message says what to do; any other is a defect and shows its traceback."""
@@ -42,8 +40,7 @@ def as_options(arguments: list[str]) -> list[str]:
         return arguments
     options: list[str] = []
     recipes: list[str] = []
-    for i, argument in enumerate(arguments[1:]):
-        previous = arguments[i]
+    for previous, argument in pairwise(arguments):
         if argument.startswith("-") or (previous.startswith("--") and "=" not in previous and previous != "--dry-run"):
             options.append(argument)
             if previous == "--resume":
@@ -53,31 +50,6 @@ def as_options(arguments: list[str]) -> list[str]:
         else:
             recipes += ["--recipe", argument]
     return [arguments[0], *recipes, *options]
-
-
-def read_recipe(kind: type[Any], path: str | Path, overrides: Sequence[str] = ()) -> Any:
-    """Read a recipe file as `guide` does.
-
-    Args:
-        kind: `TrainRecipe` or `SFTRecipe`.
-        path: the YAML file.
-        overrides: `field=value` texts that win over the file.
-
-    Raises:
-        SystemExit: an unknown key or a contradiction, after the message is printed.
-    """
-    parser = _recipe_parser(kind, "", "")
-    return _recipe(kind, parser, parser.parse_args(as_options(["train", str(path), *overrides])[1:]))
-
-
-def write_recipe(recipe: Any) -> str:
-    """A recipe as YAML, every field said."""
-    import yaml
-
-    plain = dataclasses.asdict(
-        recipe, dict_factory=lambda items: {k: list(v) if isinstance(v, tuple) else v for k, v in items}
-    )
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 def _parsers(used: Sequence[str]) -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
@@ -97,7 +69,7 @@ def _parsers(used: Sequence[str]) -> tuple[ArgumentParser, dict[str, ArgumentPar
 
 def _train_parser(description: str) -> ArgumentParser:
     usage = "guide train RECIPE [field=value ...] [--dry-run]\n       guide train --resume RUN"
-    parser = _recipe_parser(TrainRecipe, description, usage)
+    parser = recipe_parser(TrainRecipe, description=description, usage=usage)
     parser.add_argument(
         "--resume", type=str | None, default=None, help="run folder to continue, bit for bit on the CPU"
     )
@@ -108,7 +80,7 @@ def _train_parser(description: str) -> ArgumentParser:
 
 
 def _sft_parser(description: str) -> ArgumentParser:
-    return _recipe_parser(SFTRecipe, description, "guide sft RECIPE [field=value ...]")
+    return recipe_parser(SFTRecipe, description=description, usage="guide sft RECIPE [field=value ...]")
 
 
 def _export_parser(description: str) -> ArgumentParser:
@@ -122,7 +94,7 @@ def _demo_parser(description: str) -> ArgumentParser:
     parser = ArgumentParser(description=description)
     parser.add_argument("--out", type=str, default="runs/demo", help="folder for runs, table, figures and summary.json")
     parser.add_argument("--seed", type=int, default=0, help="seed of the comparison")
-    parser.add_argument("--rollouts", type=int, default=10240, help="rollouts that each method samples")
+    parser.add_argument("--rollouts", type=int, default=10240, help="rollouts that each method samples in training")
     return parser
 
 
@@ -134,38 +106,24 @@ PARSERS: dict[str, tuple[str, Callable[[str], ArgumentParser]]] = {
 }
 
 
-def _recipe_parser(kind: type[Any], description: str, usage: str) -> ArgumentParser:
-    """A parser for one recipe record."""
-    parser = ArgumentParser(description=description, usage=usage)
-    parser.add_argument("--recipe", action=ActionConfigFile, help="a YAML file with the fields below")
-    parser.add_class_arguments(kind, as_group=True)
-    return parser
-
-
-def _recipe(kind: type[Any], parser: ArgumentParser, parsed: Namespace) -> Any:
-    """The typed record of parsed options."""
-    instances = parser.instantiate(parsed)
-    return kind(**{field.name: instances[field.name] for field in dataclasses.fields(kind)})
-
-
 def _train(parser: ArgumentParser, parsed: Namespace) -> None:
     """`guide train`."""
-    recipe = _recipe(TrainRecipe, parser, parsed)
+    recipe = build_recipe(TrainRecipe, parser, parsed)
     if parsed.dry_run:
         from guide_rl.trainers.dry_run import dry_run
 
-        print(dry_run(recipe, write_recipe(recipe)))
+        print(dry_run(recipe))
         return
     from guide_rl.trainers.local import train
 
-    train(recipe, write_recipe(recipe), resume=parsed.resume)
+    train(recipe, resume=parsed.resume)
 
 
 def _sft(parser: ArgumentParser, parsed: Namespace) -> None:
     """`guide sft`."""
     from guide_rl.trainers.sft import run_sft
 
-    run_sft(_recipe(SFTRecipe, parser, parsed))
+    run_sft(build_recipe(SFTRecipe, parser, parsed))
 
 
 def _export(parser: ArgumentParser, parsed: Namespace) -> None:
@@ -182,7 +140,12 @@ def _demo(parser: ArgumentParser, parsed: Namespace) -> None:
     run_demo(Path(parsed.out), seed=parsed.seed, rollouts=parsed.rollouts)
 
 
-COMMANDS = {"train": _train, "sft": _sft, "export": _export, "demo": _demo}
+COMMANDS: dict[str, Callable[[ArgumentParser, Namespace], None]] = {
+    "train": _train,
+    "sft": _sft,
+    "export": _export,
+    "demo": _demo,
+}
 
 if __name__ == "__main__":
     main()

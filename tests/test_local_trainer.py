@@ -1,7 +1,9 @@
 """The local trainer: its loss is equation 6, and its switches do what they say."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -322,3 +324,18 @@ def test_metrics_count_what_was_sampled(folder):
     assert metrics["ratio/p90"] == pytest.approx(ratios.quantile(0.9).item(), rel=1e-5)
     assert metrics["guidance/reliance"] == pytest.approx(-ratios.log().mean().item(), rel=1e-3)
     assert metrics["rollouts"] == sum(len(group.rollouts) for group in groups)
+
+
+def test_every_logged_key_is_explained_in_the_docs(folder):
+    settings = ("steps=1", "loss.beta=0.1", "evaluation.every=1", "evaluation.samples=2")
+    trained = trainer(folder, *settings, f"problems.evaluation={folder}/train.jsonl")
+    trained.fit()
+    rows = trained.run.read("metrics.jsonl") + trained.run.read("timings.jsonl")
+    keys = {key for row in rows for key in row} - {"step"}
+    text = (Path(__file__).parent.parent / "docs/metrics.md").read_text()
+    documented = set(re.findall(r"`([^`]+)`", text))
+    for key in keys:
+        general = re.sub(r"^grades/.*", "grades/<verdict>", re.sub(r"/[ab]$", "", key))
+        general = re.sub(r"^evaluation/pass@(?!1$)\d+$", "evaluation/pass@k", general)
+        assert general in documented, f"docs/metrics.md does not explain {key}"
+    assert {"accuracy/plain", "ratio/mean", "kl", "mismatch/max", "evaluation/pass@1"} <= keys

@@ -12,8 +12,8 @@ import pytest
 import torch
 from toy_run import recipe, trainer, write_inputs
 
-from guide_rl.cli import write_recipe
 from guide_rl.interrupts import Interrupts
+from guide_rl.recipes import write_recipe
 from guide_rl.run_folder import DiskFull, RunFolder
 
 SETTINGS = (

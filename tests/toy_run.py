@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from tiny_models import tiny_model, tiny_tokenizer
 
-from guide_rl.cli import read_recipe, write_recipe
 from guide_rl.config import TrainRecipe
 from guide_rl.progress import Progress
+from guide_rl.recipes import read_recipe, write_recipe
 from guide_rl.run_folder import RunFolder
 from guide_rl.trainers.local import LocalTrainer
 from guide_rl.types import Grade, Problem, Rollout

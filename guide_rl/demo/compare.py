@@ -127,13 +127,13 @@ def evaluate_model(model: Path, problems: Path, seed: int) -> Result:
     """pass@1 (greedy) and pass@16 of one model on the held-out problems, over all and per stratum."""
     import torch
 
-    from guide_rl.cli import read_recipe
     from guide_rl.config import TrainRecipe
     from guide_rl.evaluation import evaluate
     from guide_rl.graders.pool import GraderPool
     from guide_rl.policy import load_policy
     from guide_rl.problems import load_problems
     from guide_rl.prompts import Prompts
+    from guide_rl.recipes import read_recipe
     from guide_rl.samplers.transformers import TransformersSampler
 
     recipe = read_recipe(TrainRecipe, Path(__file__).parent / "recipe.yaml")

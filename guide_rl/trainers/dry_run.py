@@ -12,13 +12,14 @@ from guide_rl.policy import Policy, load_policy, pick_device, precision
 from guide_rl.problems import load_problems
 from guide_rl.progress import duration
 from guide_rl.prompts import Prompts
+from guide_rl.recipes import write_recipe
 from guide_rl.types import Problem
 
 CHECKED_ANSWERS = 200
 """How many reference answers are graded."""
 
 
-def dry_run(recipe: TrainRecipe, recipe_yaml: str) -> str:
+def dry_run(recipe: TrainRecipe) -> str:
     """The resolved recipe, one problem's plain and guided prompt as the model sees them, and the cost, as text.
 
     Raises:
@@ -31,7 +32,7 @@ def dry_run(recipe: TrainRecipe, recipe_yaml: str) -> str:
     shown = next((problem for problem in problems if problem.guidance is not None), problems[0])
     parts = [
         "# The recipe\n",
-        recipe_yaml,
+        write_recipe(recipe),
         f"\n# Problem {shown.id!r}, plain prompt\n",
         prompts.text(shown, guided=False),
     ]

@@ -29,6 +29,7 @@ from guide_rl.metrics import Metrics, group_metrics
 from guide_rl.policy import export, load_policy, pick_device, precision, save
 from guide_rl.progress import Progress
 from guide_rl.prompts import Prompts
+from guide_rl.recipes import write_recipe
 from guide_rl.run_folder import RunFolder, rollout_lines
 from guide_rl.samplers.transformers import TransformersSampler
 from guide_rl.trainers.minibatches import Minibatch, RatioLog, TrainRow, build_minibatches
@@ -38,12 +39,11 @@ from guide_rl.trainers.schedule import learning_rate
 from guide_rl.types import Grader, Group, Problem
 
 
-def train(recipe: TrainRecipe, recipe_yaml: str, *, resume: str | None = None) -> RunFolder:
+def train(recipe: TrainRecipe, *, resume: str | None = None) -> RunFolder:
     """`guide train`: run a recipe from the start, or continue the run in folder `resume` with the same recipe.
 
     Args:
         recipe: what to do.
-        recipe_yaml: the same as text, every field said; kept in the run folder.
         resume: a run folder to continue from its newest checkpoint.
 
     Returns:
@@ -55,10 +55,10 @@ def train(recipe: TrainRecipe, recipe_yaml: str, *, resume: str | None = None) -
     """
     checkpoint = None
     if resume is None:
-        run = RunFolder.create(recipe.run, recipe_yaml)
+        run = RunFolder.create(recipe.run, write_recipe(recipe))
     else:
         run = RunFolder.open(resume)
-        run.check_recipe(recipe_yaml)
+        run.check_recipe(write_recipe(recipe))
         checkpoint = run.latest_checkpoint()
         run.rewind(checkpoint)
     progress = Progress(recipe.steps, label=run.path.name)

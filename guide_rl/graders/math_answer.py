@@ -1,0 +1,83 @@
+r"""The `math` grader: the final answer means the same as the reference answer.
+
+`quick_grade` decides equal spellings, plain numbers and words in microseconds; math-verify compares the rest
+(fractions, sets, intervals, matrices, equations, expressions) in milliseconds, or in hours: give that a hard limit.
+
+Beyond math-verify: a sum, difference, product or whole-number quotient of plain numbers is not an answer where a
+plain number is asked for. `37+58` must not earn what `95` earns, or a policy learns to repeat the question.
+As in math-verify, units are ignored, 50% equals both 0.5 and 50, decimals in an expression are compared to six places,
+and the order within a bare list (1, 2) does not matter. Digits other than ASCII are no digits.
+"""
+
+import logging
+import re
+from functools import cache
+from typing import Any
+
+from guide_rl.graders.answer_text import CORRECT, WRONG, answer_or_grade, final_answer, plain, plain_number, unwrapped
+from guide_rl.types import Grade, Problem
+
+NOT_EVALUATED = Grade(0.0, False, "not evaluated")
+
+_TIMES = re.compile(r"\\(?:times|cdot|div)(?![A-Za-z])")
+_QUOTIENT = re.compile(r"\\frac\{?([+-]?[0-9]+)\}?\{([+-]?[0-9]+)\}")
+_ARITHMETIC = re.compile(r"[0-9.+\-*/()\xd7\xb7\xf7 ]+")
+_OPERATION = re.compile(r"[0-9.)] ?[+\-*/\xd7\xb7\xf7]")
+_FRACTION = re.compile(r"[+-]?(?:[0-9]+ ?)?\(?[+-]?[0-9]+/[+-]?[0-9]+\)?")
+_WORDS = re.compile(r"[A-Za-z]{4,}(?: [A-Za-z]+)*")
+
+
+def quick_grade(problem: Problem, text: str) -> Grade | None:
+    """The grade where it takes no algebra, else None."""
+    answer = answer_or_grade(text, problem.answer)
+    if isinstance(answer, Grade):
+        return answer
+    given, reference = plain(answer), plain(problem.answer)
+    if given == reference:
+        return CORRECT
+    number = plain_number(reference)
+    if number is not None:
+        given_number = plain_number(given)
+        if given_number is not None:
+            return CORRECT if given_number == number else WRONG
+        if _left_to_do(given, whole=number == number.to_integral_value()):
+            return NOT_EVALUATED
+    # math-verify reads bare words as products of letters, and products commute: "listen" would equal "silent".
+    if _WORDS.fullmatch(reference):
+        return CORRECT if given.casefold() == reference.casefold() else WRONG
+    return None
+
+
+def thorough_grade(problem: Problem, text: str) -> Grade:
+    """What math-verify says; correct only where it can read both answers as mathematics. No limits of its own."""
+    parse, verify, reading = _math_verify()
+    answer = answer_or_grade(text, problem.answer)
+    if isinstance(answer, Grade):
+        return answer
+    reference = final_answer(problem.answer) or problem.answer
+    # Its own limits are signals that only a main thread can take; the pool's limits hold everywhere.
+    given, expected = (parse(f"\\boxed{{{unwrapped(spelled)}}}", **reading) for spelled in (answer, reference))
+    return CORRECT if verify(expected, given, timeout_seconds=None) else WRONG
+
+
+def _left_to_do(given: str, *, whole: bool) -> bool:
+    """Whether the answer is arithmetic on plain numbers; a fraction is not where the reference is not whole."""
+    spelled = _QUOTIENT.sub(r"(\1/\2)", _TIMES.sub("*", given))
+    if not _ARITHMETIC.fullmatch(spelled) or not _OPERATION.search(spelled):
+        return False
+    return whole or not _FRACTION.fullmatch(spelled)
+
+
+@cache
+def _math_verify() -> tuple[Any, Any, dict[str, Any]]:
+    """math-verify's parse and verify, and how to read an answer: as LaTeX only, whole, or not at all."""
+    from math_verify import LatexExtractionConfig, parse, verify
+
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # It warns that its limits are off.
+    reading = {
+        "extraction_config": [LatexExtractionConfig(boxed_match_priority=0)],
+        "extraction_mode": "first_match",
+        "fallback_mode": "no_fallback",
+        "parsing_timeout": None,
+    }
+    return parse, verify, reading

@@ -1,0 +1,128 @@
+"""Grading beside sampling: quick decisions in the calling process, all others in worker processes with hard limits."""
+
+import queue
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Self
+
+from guide_rl import graders
+from guide_rl.graders.answer_text import final_answer
+from guide_rl.graders.worker_process import WorkerProcess
+from guide_rl.types import Grade, PendingGrade, Problem, Rollout
+
+TRUNCATED = Grade(0.0, False, "truncated")
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """A grade that took no waiting."""
+
+    grade: Grade
+
+    def result(self) -> Grade:
+        """The grade."""
+        return self.grade
+
+
+class GraderPool:
+    """The graders (`types.Grader`) with their worker processes, which start with the first text that needs one.
+
+    Use it as a context manager: on leaving, workers are killed at once, whatever they are doing.
+
+    Args:
+        workers: worker processes.
+        timeout_s: seconds that one grading may take; what outlasts them is wrong, "timeout".
+        memory_mb: MiB of address space for a worker; what exceeds them is wrong, "memory".
+    """
+
+    def __init__(self, workers: int = 2, timeout_s: float = 5.0, memory_mb: int = 2048) -> None:
+        self.counts: Counter[str] = Counter()
+        """How often each verdict was given to a submitted rollout."""
+        self._graders: set[str] = set()
+        self._lock = threading.Lock()
+        self._workers = [WorkerProcess(timeout_s, memory_mb) for _ in range(workers)]
+        self._idle: queue.LifoQueue[WorkerProcess] = queue.LifoQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="grading")
+
+    def check(self, problem: Problem) -> None:
+        """Raise GraderSetupError when its grader does not exist or the problem lacks what it needs."""
+        graders.check(problem)
+        self._graders.add(problem.grader)
+
+    def warm_up(self) -> None:
+        """Start all workers and let them import what the graders of the problems checked so far need."""
+        idle = [self._idle.get() for _ in self._workers]
+        try:
+            with ThreadPoolExecutor(len(idle)) as starters:  # self._threads may all wait for a worker.
+                for name in sorted(self._graders):
+                    list(starters.map(lambda worker: worker.load(name), idle))  # noqa: B023
+        finally:
+            for worker in idle:
+                self._idle.put(worker)
+
+    def submit(self, problem: Problem, rollout: Rollout) -> PendingGrade:
+        """Start grading a rollout; one that the length limit cut off is wrong unread.
+
+        Raises:
+            GraderSetupError: as `check`, now; the result raises it when the grader cannot be loaded in a worker.
+        """
+        self.check(problem)
+        grade = TRUNCATED if rollout.finish == "length" else graders.quick_grade(problem, rollout.text)
+        if grade is not None:
+            return _Decided(self._counted(grade))
+        return self._threads.submit(lambda: self._counted(self.grade_thoroughly(problem, rollout.text)))
+
+    def grade_thoroughly(self, problem: Problem, text: str) -> Grade:
+        """Grade a text in a worker and wait for it, without the quick decision and without counting it."""
+        worker = self._idle.get()
+        try:
+            return worker.grade(problem, text)
+        finally:
+            self._idle.put(worker)
+
+    def close(self) -> None:
+        """Kill the workers at once and drop what waits for them."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for worker in self._workers:
+            worker.stop()
+        self._threads.shutdown(wait=True)
+        for worker in self._workers:
+            worker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _counted(self, grade: Grade) -> Grade:
+        """The same grade, its verdict counted."""
+        with self._lock:
+            self.counts[grade.verdict] += 1
+        return grade
+
+
+def check_answers(problems: Iterable[Problem], pool: GraderPool | None = None) -> list[Problem]:
+    """The problems whose own reference answer their grader cannot read, or grades as wrong.
+
+    Each is graded thoroughly: equal spelling does not count. So a policy can still be right about such a problem where
+    it spells the answer exactly as the reference does, and only there.
+    """
+    if pool is None:
+        with GraderPool() as own:
+            return check_answers(problems, own)
+    for problem in (problems := list(problems)):
+        pool.check(problem)
+    pending = [pool._threads.submit(pool.grade_thoroughly, problem, _marked(problem.answer)) for problem in problems]
+    return [problem for problem, grade in zip(problems, pending, strict=True) if not grade.result().correct]
+
+
+def _marked(answer: str) -> str:
+    """A text with this final answer: in a box, or where its braces do not match in a tag."""
+    boxed = f"\\boxed{{{answer}}}"
+    return boxed if final_answer(boxed) == answer.strip() else f"<answer>{answer}</answer>"
