@@ -9,12 +9,12 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test lint unit slow clean
+.PHONY: demo test lint unit e2e slow clean
 
 demo: $(INSTALLED)
 	$(BIN)/guide demo
 
-test: lint unit
+test: lint unit e2e
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -23,6 +23,9 @@ lint: $(INSTALLED)
 
 unit: $(INSTALLED)
 	$(BIN)/pytest -q
+
+e2e: $(INSTALLED)
+	$(BIN)/pytest -q -m e2e
 
 slow: $(INSTALLED)
 	$(BIN)/pytest -q -m slow

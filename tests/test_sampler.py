@@ -6,8 +6,10 @@ from itertools import combinations
 import pytest
 import torch
 from tiny_models import tiny_model, tiny_tokenizer
+from transformers import DynamicCache
 
 from guide_rl.samplers import kv_cache, token_choice
+from guide_rl.samplers.rollout_text import RolloutText
 from guide_rl.samplers.transformers import TransformersSampler
 from guide_rl.types import Request, Rollout
 
@@ -99,14 +101,30 @@ def test_greedy_equals_generate_when_the_buffers_grow_and_shift(name, monkeypatc
     assert moves["shift"] > 0
 
 
-def test_uninitialised_memory_never_reaches_a_rollout():
-    # With deterministic algorithms torch.empty is filled with NaN.
+@pytest.fixture
+def empty_is_nan():
     torch.use_deterministic_algorithms(True)
-    try:
-        assert torch.empty(1).isnan().all()
-        assert_greedy_equals_generate("qwen2")
-    finally:
-        torch.use_deterministic_algorithms(False)
+    assert torch.empty(1).isnan()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def test_uninitialised_memory_never_reaches_a_rollout(empty_is_nan):
+    assert_greedy_equals_generate("qwen2")
+
+
+def test_columns_that_a_row_does_not_own_are_finite(empty_is_nan):
+    cache = kv_cache.RowCache()
+    for length in (4, 2, 9):
+        prompt = DynamicCache()
+        prompt.update(torch.ones(1, 1, length, 3), torch.ones(1, 1, length, 3), 0)
+        cache.append(prompt, [length], [0, 0])
+        _, mask = cache.open_column()
+        keys, values = cache.update(torch.ones(*mask.shape[:3], 3), torch.ones(*mask.shape[:3], 3), 0)
+        cache.close_column()
+        assert keys.shape[2] == mask.shape[-1]
+        assert keys.isfinite().all()
+        assert values.isfinite().all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -153,6 +171,14 @@ def test_a_token_of_probability_zero_is_never_chosen():
     edges = torch.tensor([0.0, 0.3, math.nextafter(0.3, 0), 0.5, 1 - 2**-53], dtype=torch.float64)
     tokens = token_choice.inverse_cdf(probs_NV.expand(5, -1), edges)
     assert set(tokens.tolist()) == {1, 3}
+
+
+def test_probability_masses_add_up_without_rounding_in_any_order():
+    probs_NV = torch.randn(2, 5000, generator=torch.Generator().manual_seed(0)).mul(8).softmax(-1)
+    masses_NV = token_choice.whole_masses(probs_NV)
+    assert probs_NV.min() < 1e-12
+    exact = [sum(int(mass) for mass in masses_V) for masses_V in masses_NV.tolist()]
+    assert masses_NV.cumsum(-1)[:, -1].tolist() == masses_NV.flip(-1).cumsum(-1)[:, -1].tolist() == exact
 
 
 def test_masked_logits_leave_the_entropy_finite():
@@ -260,8 +286,6 @@ def test_stop_strings_are_found_in_characters_of_several_tokens():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from guide_rl.samplers.rollout_text import RolloutText
-
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE({char: i for i, char in enumerate(alphabet)}, []))
     core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -277,9 +301,12 @@ def test_stop_strings_are_found_in_characters_of_several_tokens():
     assert text.final([*ids, tokenizer.eos_token_id], stopped=False) == "naïve <answer>é∎"
 
 
-def test_special_tokens_stay_in_the_text_but_eos_and_padding_do_not():
-    from guide_rl.samplers.rollout_text import RolloutText
+def test_text_is_cut_before_the_first_of_several_stop_strings():
+    text = RolloutText(TOKENIZER, eos_token_ids=[1], stop=["c", "bc"])
+    assert text.final(TOKENIZER.encode("abc"), stopped=True) == "a"
 
+
+def test_special_tokens_stay_in_the_text_but_eos_and_padding_do_not():
     text = RolloutText(TOKENIZER, eos_token_ids=[TOKENIZER.eos_token_id])
     assert text.decode(TOKENIZER.encode("a<|user|>b<|pad|>c<|eos|>")) == "a<|user|>bc"
 
@@ -327,6 +354,22 @@ def test_a_prompt_shared_by_a_group_is_run_once():
     )
     roll(model, requests(TEXTS[:2], k=8), batch_size=16, max_tokens=3)
     assert widths == [(2, len(TEXTS[0])), (16, 1), (16, 1)]
+
+
+def test_waiting_requests_take_freed_places_in_batches_while_others_run():
+    model = tiny_model("qwen2")
+    stream = sampler(model, batch_size=16, eos_token_ids=[20, 30, 40, 50, 60], max_tokens=30)
+    free_at_admission = []
+
+    def record(module, args, kwargs):
+        if kwargs["input_ids"].shape[1] > 1 and stream.progress.active:
+            free_at_admission.append(16 - stream.progress.active)
+
+    model.register_forward_pre_hook(record, with_kwargs=True)
+    stream.submit(requests(TEXTS, k=6))
+    drain(stream)
+    assert len(free_at_admission) >= 3
+    assert min(free_at_admission) >= 2
 
 
 def test_finished_rows_are_not_decoded():

@@ -63,7 +63,7 @@ def as_grade(value: Any) -> Grade:
 
 def _unboxed(value: Any) -> Any:
     """A NumPy or PyTorch number as a plain one."""
-    return value.item() if hasattr(value, "item") else value
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def _module(module_name: str, name: str) -> Any:

@@ -19,7 +19,8 @@ from guide_rl.types import Grade, Problem
 
 OUT_OF_MEMORY = 76
 """Exit status of a worker that ran out of memory: a fresh one starts with all of it again."""
-_ORPHAN_S = 2.0
+_ORPHAN_S = 1.0
+"""What a grading may take beyond its time before the worker ends itself, should its parent be gone."""
 
 
 def main(fd: int, timeout_s: float, memory_mb: int) -> None:
@@ -72,7 +73,6 @@ def _load(name: str) -> dict[str, Any]:
 
 def _grade(problem: Problem, text: str, timeout_s: float) -> dict[str, Any]:
     """Grade one text; every exception but GraderSetupError is the text's fault, and wrong."""
-    # Should the parent die, nobody ends a grading that hangs: then the kernel does.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, timeout_s + _ORPHAN_S)
     try:

@@ -56,11 +56,15 @@ def inverse_cdf(probs_NV: Tensor, uniforms_N: Tensor) -> Tensor:
 
     The sums are exact, so a token of probability 0 is never chosen and the device does not matter.
     """
-    mass_NV = (probs_NV.double() * GRAIN).floor_()
-    cumulative_NV = mass_NV.cumsum(-1)
+    cumulative_NV = whole_masses(probs_NV).cumsum(-1)
     targets_N1 = uniforms_N[:, None] * cumulative_NV[:, -1:]
     tokens_N1 = torch.searchsorted(cumulative_NV, targets_N1, right=True)
     return tokens_N1[:, 0].clamp_max(probs_NV.shape[-1] - 1)
+
+
+def whole_masses(probs_NV: Tensor) -> Tensor:
+    """Probabilities in units of 1/GRAIN, rounded down to whole numbers, float64."""
+    return (probs_NV.double() * GRAIN).floor_()
 
 
 def truncate(probs_NV: Tensor, *, top_p: float, top_k: int) -> Tensor:

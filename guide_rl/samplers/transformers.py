@@ -171,7 +171,7 @@ class TransformersSampler:
             if broken:
                 raise FloatingPointError(
                     f"the logits of token {self._steps - row.born} of a rollout of problem {row.request.problem_id!r} "
-                    "are NaN or all infinite: training diverged (lower optimizer.learning_rate) or model.dtype overflows"
+                    "are NaN or infinite: training diverged (lower optimizer.learning_rate) or model.dtype overflows"
                 )
             if eos:
                 ended[n] = "eos"
