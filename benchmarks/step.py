@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -312,6 +313,7 @@ def compare(settings: Settings, contestants: dict[str, Contestant]) -> dict[str,
             for contestant, line in lines.items():
                 line.send(n == settings.steps - 1)
                 turns[contestant].append(line.recv())
+                print(f"{settings.lengths} {n} {contestant}: {turns[contestant][-1].seconds:.2f} s", file=sys.stderr)
         for process in processes:
             process.join()
     return {contestant: taken[1:] for contestant, taken in turns.items()}

@@ -15,7 +15,7 @@ EXTRACTED = {
     r"\boxed{\left\{ 1 \right.}": r"\left\{ 1 \right.",
     r"\boxed{\boxed{5}}": "5",
     r"\boxed {5}": "5",
-    r"\\boxed{5}": "5",
+    r"\boxed{4} \\boxed{5}": "5",
     r"} } \boxed{5} {": "5",
     r"\boxed{}": "",
     "\\boxed{ 5\n}": "5",

@@ -42,11 +42,12 @@ def exits_politely(problem, text): sys.exit(3)
 def is_killed(problem, text): os.kill(os.getpid(), signal.SIGKILL)
 def raises(problem, text): raise KeyError(text)
 def interrupts(problem, text): raise KeyboardInterrupt
-def prints(problem, text): print("noise" * 1000); return True
+def prints(problem, text): print("noise" * 1000, flush=True); return True
 def returns_none(problem, text): return None
 def returns_nan(problem, text): return float("nan")
 def returns_text(problem, text): return "yes"
 def modules(problem, text): return Grade(1.0, True, str(sorted({"torch", "transformers"} & set(sys.modules))))
+def naps(problem, text): time.sleep(0.02); return True
 def takes_one(problem): return True
 number = 3
 """
@@ -258,9 +259,19 @@ def _comes_true(condition: Callable[[], bool]) -> bool:
     return condition()
 
 
-def test_a_grader_that_prints_disturbs_nothing(pool: GraderPool, capfd: pytest.CaptureFixture[str]) -> None:
-    assert pool.submit(_problem(grader="zoo:prints"), _rollout("")).result().correct
-    assert "noise" not in capfd.readouterr().out
+def test_what_a_grader_prints_is_not_in_the_output(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with GraderPool(1) as pool:
+        assert pool.submit(_problem(grader="zoo:prints"), _rollout("")).result().correct
+    said = capfd.readouterr()
+    assert "noise" in said.err
+    assert "noise" not in said.out
+
+
+def test_warming_up_while_rollouts_are_graded_waits_for_them(folder: Path) -> None:
+    with GraderPool(1) as pool:
+        pending = [pool.submit(_problem(grader="zoo:naps"), _rollout("")) for _ in range(20)]
+        pool.warm_up()
+        assert all(grade.result().correct for grade in pending)
 
 
 def test_a_truncated_rollout_is_wrong_unread() -> None:

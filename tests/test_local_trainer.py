@@ -16,9 +16,18 @@ from guide_rl.logprobs import Row
 from guide_rl.policy import export_checkpoint
 
 
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    write_inputs(folder)
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path):
-    write_inputs(tmp_path)
+def folder(inputs, tmp_path):
+    """A folder of a test's own, with the inputs of all."""
+    for path in inputs.iterdir():
+        (tmp_path / path.name).symlink_to(path)
     return tmp_path
 
 

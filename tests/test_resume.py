@@ -29,10 +29,19 @@ SETTINGS = (
 )
 
 
-@pytest.fixture
-def folder(tmp_path):
-    write_inputs(tmp_path)
-    return tmp_path
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resume")
+    write_inputs(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(folder) -> RunFolder:
+    """The run that nothing stopped."""
+    trained = trainer(folder, *settings(folder, "whole"))
+    trained.fit()
+    return trained.run
 
 
 def settings(folder, name: str) -> tuple[str, ...]:
@@ -47,11 +56,10 @@ def same_runs(a: RunFolder, b: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("stop_at", [(2, "sample"), (3, "sample"), (3, "update"), (4, "evaluate")])
-def test_an_interrupted_run_resumes_bit_for_bit(folder, monkeypatch, stop_at):
-    whole = trainer(folder, *settings(folder, "whole"))
-    whole.fit()
-    stopped = trainer(folder, *settings(folder, "stopped"))
+def test_an_interrupted_run_resumes_bit_for_bit(folder, whole, monkeypatch, stop_at):
     step, phase = stop_at
+    name = f"stopped-{step}-{phase}"
+    stopped = trainer(folder, *settings(folder, name))
     method = {"sample": "sample", "update": "update", "evaluate": "_evaluate_if_due"}[phase]
     original = getattr(stopped, method)
 
@@ -68,9 +76,9 @@ def test_an_interrupted_run_resumes_bit_for_bit(folder, monkeypatch, stop_at):
     saved = stopped.run.latest_checkpoint()
     assert saved is not None
     assert saved.name == f"step-{step if phase in ('update', 'evaluate') else step - 1:06d}"
-    resumed = trainer(folder, *settings(folder, "stopped"), resume=True)
+    resumed = trainer(folder, *settings(folder, name), resume=True)
     resumed.fit()
-    same_runs(whole.run, resumed.run)
+    same_runs(whole, resumed.run)
 
 
 def test_a_second_interrupt_cuts_even_a_held_section():
@@ -88,15 +96,31 @@ def test_a_second_interrupt_cuts_even_a_held_section():
     assert reached == ["after the first"]
 
 
-def test_lines_written_after_the_checkpoint_are_cut_off_even_half_written_ones(folder):
-    whole = trainer(folder, *settings(folder, "whole"))
-    whole.fit()
+def test_an_error_between_two_steps_loses_no_step(folder, whole, monkeypatch):
+    stopped = trainer(folder, *settings(folder, "error"))
+    original = stopped.sample
+
+    def fails(step):
+        if step == 4:
+            raise MemoryError("lower sampling.batch_size")
+        return original(step)
+
+    monkeypatch.setattr(stopped, "sample", fails)
+    with pytest.raises(MemoryError, match="lower"):
+        stopped.fit()
+    assert stopped.run.latest_checkpoint().name == "step-000003"
+    resumed = trainer(folder, *settings(folder, "error"), resume=True)
+    resumed.fit()
+    same_runs(whole, resumed.run)
+
+
+def test_lines_written_after_the_checkpoint_are_cut_off_even_half_written_ones(folder, whole):
     killed = trainer(folder, *settings(folder, "killed"))
-    killed._evaluate_if_due()
     with Interrupts() as interrupts:
+        killed._evaluate_if_due(interrupts)
         for _ in range(3):
             killed.step(interrupts)
-            killed._evaluate_if_due()
+            killed._evaluate_if_due(interrupts)
     assert killed.run.latest_checkpoint().name == "step-000002"
     with (killed.run.path / "rollouts.jsonl").open("a") as file:
         file.write('{"step": 4, "text": "half a li')
@@ -104,11 +128,11 @@ def test_lines_written_after_the_checkpoint_are_cut_off_even_half_written_ones(f
     resumed = trainer(folder, *settings(folder, "killed"), resume=True)
     assert resumed.step_done == 2
     resumed.fit()
-    same_runs(whole.run, resumed.run)
+    same_runs(whole, resumed.run)
 
 
 def test_a_changed_recipe_is_refused_and_the_fields_are_named(folder):
-    run = RunFolder.create(folder / "run", write_recipe(recipe(folder)))
+    run = RunFolder.create(folder / "refused", write_recipe(recipe(folder)))
     with pytest.raises(ValueError, match=r"loss.beta: 0.0 -> 0.1; steps: 3 -> 4") as error:
         run.check_recipe(write_recipe(recipe(folder, "loss.beta=0.1", "steps=4")))
     assert "model.path=" in str(error.value)

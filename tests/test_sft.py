@@ -84,7 +84,8 @@ def test_the_order_takes_every_row_once_an_epoch_and_sorts_each_batch_by_length(
 def test_a_run_learns_loads_back_and_writes_only_its_folder(tmp_path, monkeypatch):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    world.write_warmup(tmp_path, rows=240, worked_share=0.5, seed=0)
+    world.write_untrained(tmp_path / "untrained")
+    save_problems(tmp_path / "warmup.jsonl", world.warmup_problems(240, 0.5, seed=0))
     before = set(tmp_path.rglob("*"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -105,7 +106,7 @@ def test_the_solution_is_learned_and_the_prompt_is_not(tmp_path):
     import torch
     from transformers import AutoModelForCausalLM
 
-    world.write_warmup(tmp_path, rows=3, worked_share=0.0, seed=0)
+    world.write_untrained(tmp_path / "untrained")
     problems = [Problem(id=str(n), question=f"{n}+{n}=", answer="0", solution="7") for n in range(10, 82)]
     save_problems(tmp_path / "warmup.jsonl", problems)
     run_sft(recipe_for(tmp_path, epochs=5, learning_rate=1e-2))

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -46,14 +46,13 @@ SAMPLES = 16
 Result = dict[str, Any]
 
 
-def run_demo(out: Path, *, seed: int, rollouts: int, budget: str = "rollouts") -> Result:
+def run_demo(out: Path, *, seed: int, rollouts: int) -> Result:
     """Train every method, evaluate them on held-out problems, print the tables and write figures and summary.json.
 
     Args:
         out: folder of everything that the demo writes.
         seed: seed of problems and training.
         rollouts: what each method samples in training, plain and guided together.
-        budget: what `rollouts` counts: rollouts, or tokens.
 
     Returns:
         What summary.json holds.
@@ -65,7 +64,8 @@ def run_demo(out: Path, *, seed: int, rollouts: int, budget: str = "rollouts") -
     console = Console(stderr=True)
     world.write(out / "problems", seed)
     console.print(f"The demo trains {len(METHODS)} methods, two at a time; everything is in {out}", highlight=False)
-    train_all(out, seed=seed, budget=f"budget.{budget}={rollouts}", console=console)
+    budget = f"budget.rollouts={rollouts}"
+    train_all(out, {method: (*lines, budget) for method, lines in METHODS.items()}, seed=seed, console=console)
     console.print("Evaluating on held-out problems (greedy pass@1, and 16 rollouts a problem for pass@16)")
     summary = {"methods": evaluate_all(out, seed), "seed": seed}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
@@ -78,23 +78,33 @@ def run_demo(out: Path, *, seed: int, rollouts: int, budget: str = "rollouts") -
     return summary
 
 
-def train_all(out: Path, *, seed: int, budget: str, console: Console) -> None:
-    """Run every method's training to its end, as many at a time as there are cores (at most two)."""
+def train_all(out: Path, jobs: Mapping[str, Sequence[str]], *, seed: int, console: Console) -> None:
+    """Run or continue every training to its end, as many at a time as there are cores (at most two).
+
+    Args:
+        out: holds problems/, and gets a run folder and a log per job.
+        jobs: name of the run folder -> what it changes in recipe.yaml.
+        seed: the runs' seed.
+        console: where progress is shown.
+
+    Raises:
+        ChildProcessError: a training process failed (its log is named).
+    """
     at_once = min(2, os.cpu_count() or 1)
-    waiting = list(METHODS)
+    waiting = list(jobs)
     running: dict[str, subprocess.Popen[bytes]] = {}
     with Live(console=console, refresh_per_second=2, transient=True) as live:
         try:
             while waiting or running:
                 while waiting and len(running) < at_once:
-                    method = waiting.pop(0)
-                    running[method] = _start(out, method, seed, budget)
+                    name = waiting.pop(0)
+                    running[name] = _start(out, name, jobs[name], seed)
                 time.sleep(0.2)
-                live.update(_progress_table(out, budget))
-                for method, process in list(running.items()):
+                live.update(_progress_table(out, jobs))
+                for name, process in list(running.items()):
                     if process.poll() is not None:
-                        del running[method]
-                        _check(out, method, process.returncode)
+                        del running[name]
+                        _check(out, name, process.returncode)
         except BaseException:
             for process in running.values():
                 process.terminate()
@@ -207,46 +217,47 @@ def tokens_table(out: Path) -> Table:
     return table
 
 
-def _start(out: Path, method: str, seed: int, budget: str) -> "subprocess.Popen[bytes]":
-    """Start or continue one method's training; a process of one thread."""
-    run = out / method
+def _start(out: Path, name: str, lines: Sequence[str], seed: int) -> "subprocess.Popen[bytes]":
+    """Start or continue one training: a process of one thread, in a session of its own."""
+    run = out / name
     overrides = [
         f"model.path={world.BASE_MODEL}",
         f"problems.train={out / 'problems/train.jsonl'}",
         f"problems.evaluation={out / 'problems/held_out.jsonl'}",
         f"run={run}",
         f"seed={seed}",
-        budget,
-        *METHODS[method],
+        *lines,
     ]
     command = [sys.executable, "-m", "guide_rl.cli", "train", str(Path(__file__).parent / "recipe.yaml"), *overrides]
     if (run / "recipe.yaml").exists():
         command += ["--resume", str(run)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    with (out / f"{method}.log").open("ab") as log:
+    with (out / f"{name}.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
 
 
-def _check(out: Path, method: str, code: int) -> None:
+def _check(out: Path, name: str, code: int) -> None:
     """Raise ChildProcessError when a training process failed."""
     if code:
-        log = out / f"{method}.log"
+        log = out / f"{name}.log"
         end = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-        raise ChildProcessError(f"{LABELS[method]} stopped with code {code}; the end of {log}:\n{end}")
+        raise ChildProcessError(f"training {name} stopped with code {code}; the end of {log}:\n{end}")
 
 
-def _progress_table(out: Path, budget: str) -> Table:
-    """How far each method is."""
-    name, limit = budget.removeprefix("budget.").split("=")
+def _progress_table(out: Path, names: Iterable[str]) -> Table:
+    """How far each training is."""
     table = Table(box=None, padding=(0, 2))
-    for column in ("method", f"{name} sampled", "plain accuracy", "rescued", "held-out hard pass@1"):
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for method in METHODS:
+    for column in ("training", "step", "rollouts", "tokens", "plain accuracy", "rescued", "held-out hard pass@1"):
+        table.add_column(column, justify="left" if column == "training" else "right")
+    for name in names:
         latest: dict[str, Any] = {}
-        for row in RunFolder(out / method).read("metrics.jsonl"):
+        for row in RunFolder(out / name).read("metrics.jsonl"):
             latest |= row
-        done = int(latest.get(f"total/{name}", 0))
-        shown = [latest.get(key) for key in ("accuracy/plain", "guidance/rescued_share", "evaluation/pass@1/hard")]
-        cells = ["" if value is None else f"{value:.1%}" for value in shown]
-        table.add_row(LABELS[method], f"{done:,} of {int(limit):,}" if latest else "waiting", *cells)
+        if not latest:
+            table.add_row(LABELS.get(name, name), "waiting" if not (out / name).exists() else "starting")
+            continue
+        counts = [f"{int(latest.get(key, 0)):,}" for key in ("step", "total/rollouts", "total/tokens")]
+        keys = ("accuracy/plain", "guidance/rescued_share", "evaluation/pass@1/hard")
+        shares = [f"{latest[key]:.1%}" if key in latest else "" for key in keys]
+        table.add_row(LABELS.get(name, name), *counts, *shares)
     return table

@@ -28,16 +28,16 @@ class BuiltIn:
     """Decides what it can at once, else None; imports nothing heavy."""
     thorough: GradeFunction
     """Decides everything, maybe slowly, maybe without end."""
-    package: str | None = None
-    """What `thorough` imports at its first call; workers do so before the clock starts."""
+    prepare: Callable[[], object] = lambda: None
+    """What makes the first call of `thorough` slow (imports, tables); workers run it before the clock starts."""
     check: Callable[[Problem], None] = _accept
     """Raises GraderSetupError when the problem lacks what this grader needs."""
 
 
 GRADERS: dict[str, BuiltIn] = {
     "exact": BuiltIn(exact_answer.grade, exact_answer.grade),
-    "math": BuiltIn(math_answer.quick_grade, math_answer.thorough_grade, "math_verify"),
-    "reasoning_gym": BuiltIn(procedural.quick_grade, procedural.thorough_grade, "reasoning_gym", procedural.check),
+    "math": BuiltIn(math_answer.quick_grade, math_answer.thorough_grade, math_answer.prepare),
+    "reasoning_gym": BuiltIn(procedural.quick_grade, procedural.thorough_grade, procedural.prepare, procedural.check),
 }
 """The graders by name."""
 

@@ -60,6 +60,11 @@ def thorough_grade(problem: Problem, text: str) -> Grade:
     return CORRECT if verify(expected, given, timeout_seconds=None) else WRONG
 
 
+def prepare() -> None:
+    """Import math-verify and have it build its parser's tables."""
+    thorough_grade(Problem("", "", r"\frac{1}{2}"), r"\boxed{0.5}")
+
+
 def _left_to_do(given: str, *, whole: bool) -> bool:
     """Whether the answer is arithmetic on plain numbers; a fraction is not where the reference is not whole."""
     spelled = _QUOTIENT.sub(r"(\1/\2)", _TIMES.sub("*", given))

@@ -72,6 +72,11 @@ def thorough_grade(problem: Problem, text: str) -> Grade:
     return CORRECT if score >= 1 else Grade(max(0.0, score), False, "wrong")
 
 
+def prepare() -> None:
+    """Import reasoning-gym."""
+    import reasoning_gym  # noqa: F401
+
+
 def _entry(name: str, entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """The entry as its verifier needs it: these two compare with tuples, which JSON turns into lists."""
     if name not in _WITH_TUPLES:

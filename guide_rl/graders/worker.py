@@ -4,7 +4,6 @@ Started by `worker_process` with one end of a pipe. Requests are pickles from th
 says is data, even from one that model text has taken over.
 """
 
-import importlib
 import json
 import os
 import pickle
@@ -61,11 +60,11 @@ def _limit(what: int, amount: int) -> None:
 
 
 def _load(name: str) -> dict[str, Any]:
-    """Import all that a grader needs, so that the time this takes is no grading's."""
+    """Do all that a grader does once, so that the time this takes is no grading's."""
     try:
         thorough_grader(name)
-        if name in GRADERS and (package := GRADERS[name].package):
-            importlib.import_module(package)
+        if name in GRADERS:
+            GRADERS[name].prepare()
     except Exception as error:
         return {"setup_error": f"{type(error).__name__}: {error}"}
     return {}

@@ -1,7 +1,8 @@
 """One grading worker as its parent sees it: a process that is started late, killed on time, and started again.
 
 Not multiprocessing's own processes: those import the caller's main module again, which may be a training script, with
-torch in it. Not pebble's pool: its clock runs while a worker imports, and a worker that exits with status 0 is missed.
+torch in it. Not pebble's pool: it starts such processes, its clock runs while a task imports its grader, and a worker
+that exits with status 0 is noticed at the time limit only.
 """
 
 import contextlib

@@ -20,7 +20,7 @@ from torch import Tensor
 from guide_rl.algorithm import group_to_train, sample_groups
 from guide_rl.config import TrainRecipe
 from guide_rl.equations.losses import LossSums, policy_loss
-from guide_rl.equations.ratios import NEEDS, Logprobs
+from guide_rl.equations.ratios import Logprobs
 from guide_rl.evaluation import evaluate
 from guide_rl.graders.pool import GraderPool
 from guide_rl.interrupts import Interrupts
@@ -30,9 +30,10 @@ from guide_rl.policy import export, load_policy, pick_device, precision, save
 from guide_rl.progress import Progress
 from guide_rl.prompts import Prompts
 from guide_rl.recipes import write_recipe
-from guide_rl.run_folder import RunFolder, rollout_lines
+from guide_rl.run_folder import DiskFull, RunFolder, rollout_lines
 from guide_rl.samplers.transformers import TransformersSampler
 from guide_rl.trainers.minibatches import Minibatch, RatioLog, TrainRow, build_minibatches
+from guide_rl.trainers.old_logprobs import fill_old_logprobs, log_untrained_guided_rows
 from guide_rl.trainers.problem_sets import held_out_problems, training_problems
 from guide_rl.trainers.reference import Reference
 from guide_rl.trainers.schedule import learning_rate
@@ -127,6 +128,7 @@ class LocalTrainer:
         )
         self.sampler = self._sampler(recipe.sampling.temperature)
         self.step_done, self.saved, self.evaluated = 0, 0, -1
+        self.whole = True
         self.best_step, self.best_score = 0, -1.0
         self.sampled = {"rollouts": 0, "tokens": 0}
         self.reference = Reference.of(self.policy, recipe)
@@ -138,20 +140,23 @@ class LocalTrainer:
     # ------------------------------------------------------------------ the loop
 
     def fit(self) -> None:
-        """Train to the recipe's last step. On Ctrl-C or SIGTERM: save the last whole step, then KeyboardInterrupt."""
+        """Train to the recipe's last step or budget, and export the model.
+
+        When interrupted or stopped by an error between two steps, the last whole step is saved first; what stops an
+        update (say, out of memory) leaves the last checkpoint.
+        """
         with Interrupts() as interrupts:
             try:
-                while True:
-                    self._evaluate_if_due()
-                    if self.finished:
-                        break
+                self._evaluate_if_due(interrupts)
+                while not self.finished:
                     self.step(interrupts)
+                    self._evaluate_if_due(interrupts)
                 self.progress.phase("exporting the model")
                 export(self.policy.model, self.policy.tokenizer, self.run.path / "model")
-            except KeyboardInterrupt:
-                with interrupts.held():
-                    if self.saved != self.step_done:
-                        self.progress.note(f"interrupted: saving step {self.step_done}")
+            except (KeyboardInterrupt, Exception) as error:
+                if self.whole and self.saved != self.step_done and not isinstance(error, DiskFull):
+                    with interrupts.held():
+                        self.progress.note(f"stopped: saving step {self.step_done}")
                         self.save()
                 raise
             finally:
@@ -172,6 +177,7 @@ class LocalTrainer:
         sampled = time.perf_counter()
         with interrupts.held():
             self.progress.phase("updating", f"step {step}")
+            self.whole = False
             metrics = group_metrics(groups) | self.update(groups, step)
             seconds = time.perf_counter() - started
             self.step_done = step
@@ -185,6 +191,7 @@ class LocalTrainer:
             }
             self.run.append("rollouts.jsonl", rollout_lines(step, groups))
             self._log(step, metrics, timings)
+            self.whole = True
             if step % self.recipe.checkpoints.every == 0:
                 self.save()
 
@@ -229,8 +236,8 @@ class LocalTrainer:
         batches = build_minibatches(kept, recipe, self.prompt_ids)
         if self.reference is not None:
             self.reference.refresh(step)
-        self._fill_old_logprobs(batches)
-        self._score_untrained_guided_rows(groups, batches, ratios)
+        fill_old_logprobs(batches, self.policy, self.scorer, recipe.loss)
+        log_untrained_guided_rows(groups, batches, self.policy, self.scorer, self.prompt_ids, ratios)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
         totals = []
@@ -296,37 +303,6 @@ class LocalTrainer:
         self.accelerator.backward(loss)
         return loss.detach(), sums
 
-    def _fill_old_logprobs(self, batches: Sequence[Minibatch]) -> None:
-        """Old log-probs of every row before the policy moves, except what `_backward` fills exactly by itself."""
-        if self.recipe.loss.old_logprobs == "sampler":
-            for row in (row for batch in batches for row in batch.rows):
-                row.take_sampler_logprobs(self.policy.device)
-            return
-        later = batches[1:]
-        guided = [row for batch in batches for row in batch.rows if row.guided]
-        if "old_NT" in NEEDS[self.recipe.loss.guided_ratio]:
-            for row, old_T in zip(
-                guided, self.scorer.score_all(self.policy, [row.sampled for row in guided]), strict=True
-            ):
-                row.old = old_T
-        else:
-            for row in guided:
-                row.take_sampler_logprobs(self.policy.device)
-        moved = [row for batch in later for row in batch.rows]
-        for row, old_T in zip(moved, self.scorer.score_all(self.policy, [row.plain for row in moved]), strict=True):
-            row.old_plain = old_T
-            row.old = old_T if row.old is None else row.old
-
-    def _score_untrained_guided_rows(
-        self, groups: Sequence[Group], batches: Sequence[Minibatch], ratios: RatioLog
-    ) -> None:
-        """Log the ratios of guided rollouts that no mini-batch holds: metrics count every guided rollout."""
-        trained = {id(row.rollout) for batch in batches for row in batch.rows}
-        left = [(g.problem, r) for g in groups for r in g.rollouts if r.guided and id(r) not in trained]
-        rows = [Row(self.prompt_ids(problem, False), rollout.token_ids) for problem, rollout in left]
-        for (_, rollout), plain_T in zip(left, self.scorer.score_all(self.policy, rows), strict=True):
-            ratios.add(rollout, plain_T, torch.tensor(rollout.logprobs, device=plain_T.device), recomputed=False)
-
     def _reference_logprobs(self, rows: Sequence[Row]) -> Tensor | None:
         """log pi_ref under the plain prompt, where there is a reference policy."""
         if self.reference is None:
@@ -347,7 +323,7 @@ class LocalTrainer:
 
     # ------------------------------------------------------------------ evaluation, checkpoints, logs
 
-    def _evaluate_if_due(self) -> None:
+    def _evaluate_if_due(self, interrupts: Interrupts) -> None:
         """Evaluate at every `evaluation.every`-th step, the first and the last; save the best policy and the last."""
         step, every = self.step_done, self.recipe.evaluation.every
         if every and self.evaluated != step and (step % every == 0 or self.finished):
@@ -360,12 +336,13 @@ class LocalTrainer:
                 self.recipe.evaluation,
                 seed=self.recipe.seed,
             )
-            self._log(step, metrics, {})
-            self.evaluated = step
-            if metrics["evaluation/pass@1"] > self.best_score:
-                self.best_step, self.best_score = step, metrics["evaluation/pass@1"]
-                if step > 0:
-                    self.save()
+            with interrupts.held():
+                self._log(step, metrics, {})
+                self.evaluated = step
+                if metrics["evaluation/pass@1"] > self.best_score:
+                    self.best_step, self.best_score = step, metrics["evaluation/pass@1"]
+                    if step > 0:
+                        self.save()
         if self.finished and self.saved != step:
             self.save()
 

@@ -1,0 +1,95 @@
+"""The demo's comparison over several seeds, at equal rollouts and at equal tokens.
+
+    python benchmarks/demo_seeds.py --out runs/seeds --seeds 0 1 2
+
+For each seed: the demo (every method samples the same number of rollouts), and then GRPO and Filter-GRPO once more until
+they have sampled as many tokens as the Guide setting that sampled most. Called again, it continues where it was.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from guide_rl.demo.compare import LABELS, METHODS, run_demo, train_all
+from guide_rl.run_folder import RunFolder
+
+GUIDED = ("guide_grpo", "guide_grpo_no_ratio")
+PLAIN = ("grpo", "filter_grpo")
+
+
+def compare_seeds(out: Path, seeds: Sequence[int], rollouts: int) -> dict[str, Any]:
+    """Run everything and return {"rollouts": {seed: {method: ...}}, "tokens": {seed: {method: ...}}}."""
+    results: dict[str, Any] = {"rollouts": {}, "tokens": {}}
+    for seed in seeds:
+        folder = out / f"seed-{seed}"
+        done = folder / "summary.json"
+        summary = json.loads(done.read_text()) if done.exists() else run_demo(folder, seed=seed, rollouts=rollouts)
+        results["rollouts"][seed] = summary["methods"]
+        tokens = max(summary["methods"][method]["tokens"] for method in GUIDED)
+        jobs = {f"{method}_tokens": (*METHODS[method], f"budget.tokens={tokens}") for method in PLAIN}
+        train_all(folder, jobs, seed=seed, console=Console(stderr=True))
+        finals = {method: _final(folder / method) for method in GUIDED}
+        finals |= {method: _final(folder / f"{method}_tokens") for method in PLAIN}
+        results["tokens"][seed] = finals
+        (out / "seeds.json").write_text(json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def margin(results: dict[str, Any], seed: int) -> float:
+    """Hard-stratum held-out pass@1 of the better Guide setting minus GRPO's, at equal rollouts, in points."""
+    methods = results["rollouts"][seed]
+    best = max(methods[method]["pass@1"]["hard"] for method in GUIDED)
+    return 100 * (best - methods["grpo"]["pass@1"]["hard"])
+
+
+def _final(run: Path) -> dict[str, float]:
+    """The last greedy evaluation of a run and what it had sampled by then."""
+    point: dict[str, float] = {}
+    for row in RunFolder(run).read("metrics.jsonl"):
+        point |= row
+    keys = {"all": "evaluation/pass@1", "easy": "evaluation/pass@1/easy", "hard": "evaluation/pass@1/hard"}
+    spent = {"rollouts": point["total/rollouts"], "tokens": point["total/tokens"]}
+    return {name: point[key] for name, key in keys.items()} | spent
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """Hard-stratum pass@1 per seed, at equal rollouts and at equal tokens."""
+    seeds = list(results["rollouts"])
+    made = []
+    for budget in ("rollouts", "tokens"):
+        table = Table(title=f"Held-out hard stratum, greedy pass@1, at an equal number of sampled {budget}")
+        for column in ("method", *(f"seed {seed}" for seed in seeds), "mean", "easy, mean", "rollouts", "tokens"):
+            table.add_column(column, justify="left" if column == "method" else "right")
+        for method in results[budget][seeds[0]]:
+            rows = [results[budget][seed][method] for seed in seeds]
+            scores = [row["pass@1"] if budget == "rollouts" else row for row in rows]
+            hard, easy = ([score[stratum] for score in scores] for stratum in ("hard", "easy"))
+            spent = [fmean(row.get(name, 0) for row in rows) for name in ("rollouts", "tokens")]
+            cells = [f"{value:.1%}" for value in (*hard, fmean(hard), fmean(easy))]
+            table.add_row(LABELS[method], *cells, *(f"{value:,.0f}" for value in spent))
+        made.append(table)
+    return made
+
+
+def main() -> None:
+    """Parse the command line, run, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rollouts", type=int, default=10240)
+    arguments = parser.parse_args()
+    results = compare_seeds(arguments.out, arguments.seeds, arguments.rollouts)
+    for table in tables(results):
+        Console().print(table)
+    for seed in results["rollouts"]:
+        print(f"seed {seed}: the better Guide setting is {margin(results, seed):+.1f} points above GRPO")
+
+
+if __name__ == "__main__":
+    main()
