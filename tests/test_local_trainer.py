@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_models import tiny_model, tiny_tokenizer
 from toy_run import coin, some_fail, trainer, write_inputs
 
 import guide_rl.trainers.local as local
@@ -348,3 +349,45 @@ def test_every_logged_key_is_explained_in_the_docs(folder):
         general = re.sub(r"^evaluation/pass@(?!1$)\d+$", "evaluation/pass@k", general)
         assert general in documented, f"docs/metrics.md does not explain {key}"
     assert {"accuracy/plain", "ratio/mean", "kl", "mismatch/max", "evaluation/pass@1"} <= keys
+
+
+def test_metrics_also_go_to_tensorboard_by_a_recipe_line(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trained = trainer(folder, "trackers=[tensorboard]", "steps=2")
+    trained.fit()
+    events = next(trained.run.path.rglob("events.out.tfevents.*"))
+    accumulator = EventAccumulator(str(events.parent))
+    accumulator.Reload()
+    rewards = [row["reward"] for row in trained.run.read("metrics.jsonl")]
+    assert [event.value for event in accumulator.Scalars("reward")] == pytest.approx(rewards)
+
+
+def test_a_tracker_that_is_not_installed_is_an_error(folder, monkeypatch):
+    monkeypatch.setattr(local.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install wandb"):
+        trainer(folder, "trackers=[wandb]")
+
+
+def test_a_model_without_a_pad_token_trains(folder):
+    path = folder / "no_pad"
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None
+    model = tiny_model("llama")
+    model.config.pad_token_id = model.generation_config.pad_token_id = None
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    trained = trainer(folder, f"model.path={path}")
+    run_steps(trained, 1)
+    assert trained.step_done == 1
+
+
+def test_running_out_of_memory_names_the_knob_and_keeps_the_last_step(folder, monkeypatch):
+    def no_memory(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trained = trainer(folder)
+    run_steps(trained, 1)
+    monkeypatch.setattr("guide_rl.logprobs.score_rows", no_memory)
+    with pytest.raises(MemoryError, match=r"lower optimizer\.tokens_per_microbatch"):
+        trained.fit()

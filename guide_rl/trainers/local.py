@@ -6,6 +6,7 @@ where nothing but the surrogate is in the loss; old log-probs of plain rows in t
 detached log-probs (the policy has not moved yet); all rows of a problem share one run of its plain prompt.
 """
 
+import importlib.util
 import json
 import time
 from collections.abc import Sequence
@@ -101,6 +102,9 @@ class LocalTrainer:
         from accelerate import Accelerator
 
         self.recipe, self.run, self.progress, self.grader = recipe, run, progress, grader
+        for tracker in recipe.trackers:
+            if importlib.util.find_spec(tracker) is None:
+                raise ValueError(f"trackers names {tracker}, which is not installed: pip install {tracker}")
         device = pick_device(recipe.model)
         self.accelerator = Accelerator(
             cpu=device.type == "cpu",
