@@ -17,22 +17,27 @@ from rich.console import Console
 from rich.table import Table
 
 from guide_rl.demo.compare import LABELS, METHODS, run_demo, train_all
+from guide_rl.demo.world import BASE_MODEL
 from guide_rl.run_folder import RunFolder
 
 GUIDED = ("guide_grpo", "guide_grpo_no_ratio")
 PLAIN = ("grpo", "filter_grpo")
 
 
-def compare_seeds(out: Path, seeds: Sequence[int], rollouts: int) -> dict[str, Any]:
+def compare_seeds(out: Path, seeds: Sequence[int], rollouts: int, base: Path = BASE_MODEL) -> dict[str, Any]:
     """Run everything and return {"rollouts": {seed: {method: ...}}, "tokens": {seed: {method: ...}}}."""
     results: dict[str, Any] = {"rollouts": {}, "tokens": {}}
     for seed in seeds:
         folder = out / f"seed-{seed}"
         done = folder / "summary.json"
-        summary = json.loads(done.read_text()) if done.exists() else run_demo(folder, seed=seed, rollouts=rollouts)
+        summary = (
+            json.loads(done.read_text()) if done.exists() else run_demo(folder, seed=seed, rollouts=rollouts, base=base)
+        )
         results["rollouts"][seed] = summary["methods"]
         tokens = max(summary["methods"][method]["tokens"] for method in GUIDED)
-        jobs = {f"{method}_tokens": (*METHODS[method], f"budget.tokens={tokens}") for method in PLAIN}
+        jobs = {
+            f"{method}_tokens": (*METHODS[method], f"model.path={base}", f"budget.tokens={tokens}") for method in PLAIN
+        }
         train_all(folder, jobs, seed=seed, console=Console(stderr=True))
         finals = {method: _final(folder / method) for method in GUIDED}
         finals |= {method: _final(folder / f"{method}_tokens") for method in PLAIN}
@@ -83,8 +88,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rollouts", type=int, default=10240)
+    parser.add_argument("--base", type=Path, default=BASE_MODEL, help="the model that all start from")
     arguments = parser.parse_args()
-    results = compare_seeds(arguments.out, arguments.seeds, arguments.rollouts)
+    results = compare_seeds(arguments.out, arguments.seeds, arguments.rollouts, arguments.base)
     for table in tables(results):
         Console().print(table)
     for seed in results["rollouts"]:

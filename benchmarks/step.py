@@ -391,7 +391,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for lengths in arguments.lengths:
         shared = replace(settings, lengths=lengths)
         turns = compare(shared, contestants)
-        print(f"\n{lengths} lengths, {arguments.threads} thread(s); {table(turns, next(iter(contestants)))}", flush=True)
+        print(
+            f"\n{lengths} lengths, {arguments.threads} thread(s); {table(turns, next(iter(contestants)))}", flush=True
+        )
         taken = {name: [asdict(each) for each in some] for name, some in turns.items()}
         record["comparisons"].append({"settings": asdict(shared), "turns": taken})
         if arguments.out:

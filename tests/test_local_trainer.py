@@ -391,3 +391,15 @@ def test_running_out_of_memory_names_the_knob_and_keeps_the_last_step(folder, mo
     monkeypatch.setattr("guide_rl.logprobs.score_rows", no_memory)
     with pytest.raises(MemoryError, match=r"lower optimizer\.tokens_per_microbatch"):
         trained.fit()
+
+
+def test_bfloat16_products_keep_float32_weights_and_agree_between_sampler_and_trainer(folder):
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(True)
+    trained = trainer(folder, "model.dtype=bfloat16", "steps=1")
+    run_steps(trained, 1)
+    AcceleratorState._reset_state(True)
+    metrics = trained.run.read("metrics.jsonl")[0]
+    assert 1e-6 < metrics["mismatch/mean"] < 0.05
+    assert all(weight.dtype == torch.float32 for weight in weights(trained).values())

@@ -46,13 +46,14 @@ SAMPLES = 16
 Result = dict[str, Any]
 
 
-def run_demo(out: Path, *, seed: int, rollouts: int) -> Result:
+def run_demo(out: Path, *, seed: int, rollouts: int, base: Path = world.BASE_MODEL) -> Result:
     """Train every method, evaluate them on held-out problems, print the tables and write figures and summary.json.
 
     Args:
         out: folder of everything that the demo writes.
         seed: seed of problems and training.
         rollouts: what each method samples in training, plain and guided together.
+        base: the model that all start from.
 
     Returns:
         What summary.json holds.
@@ -65,9 +66,10 @@ def run_demo(out: Path, *, seed: int, rollouts: int) -> Result:
     world.write(out / "problems", seed)
     console.print(f"The demo trains {len(METHODS)} methods, two at a time; everything is in {out}", highlight=False)
     budget = f"budget.rollouts={rollouts}"
-    train_all(out, {method: (*lines, budget) for method, lines in METHODS.items()}, seed=seed, console=console)
+    jobs = {method: (*lines, f"model.path={base}", budget) for method, lines in METHODS.items()}
+    train_all(out, jobs, seed=seed, console=console)
     console.print("Evaluating on held-out problems (greedy pass@1, and 16 rollouts a problem for pass@16)")
-    summary = {"methods": evaluate_all(out, seed), "seed": seed}
+    summary = {"methods": evaluate_all(out, seed, base), "seed": seed}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     runs = {LABELS[method]: RunFolder(out / method).read("metrics.jsonl") for method in METHODS}
     draw_curves(runs, out / "curves.png")
@@ -113,9 +115,9 @@ def train_all(out: Path, jobs: Mapping[str, Sequence[str]], *, seed: int, consol
             raise
 
 
-def evaluate_all(out: Path, seed: int) -> dict[str, Result]:
+def evaluate_all(out: Path, seed: int, base: Path = world.BASE_MODEL) -> dict[str, Result]:
     """Greedy pass@1 and pass@16 of the base model and of every trained one, with what training took."""
-    models = {"base": world.BASE_MODEL} | {method: out / method / "model" for method in METHODS}
+    models = {"base": base} | {method: out / method / "model" for method in METHODS}
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(2, os.cpu_count() or 1), mp_context=spawn) as pool:
         futures = {name: pool.submit(evaluate_model, path, out / "problems", seed) for name, path in models.items()}
@@ -221,7 +223,6 @@ def _start(out: Path, name: str, lines: Sequence[str], seed: int) -> "subprocess
     """Start or continue one training: a process of one thread, in a session of its own."""
     run = out / name
     overrides = [
-        f"model.path={world.BASE_MODEL}",
         f"problems.train={out / 'problems/train.jsonl'}",
         f"problems.evaluation={out / 'problems/held_out.jsonl'}",
         f"run={run}",

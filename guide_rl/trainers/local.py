@@ -215,9 +215,10 @@ class LocalTrainer:
             trigger=recipe.guidance.trigger,
             seed=(recipe.seed, step),
         )
-        for group in stream:
-            groups.append(group)
-            self.progress.phase("sampling", f"step {step}, {len(groups)} of {len(batch)} groups")
+        with self.accelerator.autocast():
+            for group in stream:
+                groups.append(group)
+                self.progress.phase("sampling", f"step {step}, {len(groups)} of {len(batch)} groups")
         return sorted(groups, key=lambda group: place[group.problem.id])
 
     def batch(self, step: int) -> list[Problem]:
@@ -274,12 +275,11 @@ class LocalTrainer:
         """Loss and gradient of one micro-batch; on its first pass a row without old log-probs takes its own."""
         recipe, guided_N = self.recipe, torch.tensor([row.guided for row in rows], device=self.policy.device)
         plain_rows = [row.plain for row in rows]
-        with self.accelerator.autocast():
-            scores = self.scorer.score(self.policy, plain_rows, entropy=recipe.loss.entropy_coef > 0)
-            in_context = recipe.loss.guided_ratio == "in_context" and bool(guided_N.any())
-            sampled_rows = [row.sampled for row in rows]
-            new_guided = self.scorer.score(self.policy, sampled_rows).logprobs_NT if in_context else None
-            reference = self._reference_logprobs(plain_rows)
+        scores = self.scorer.score(self.policy, plain_rows, entropy=recipe.loss.entropy_coef > 0)
+        in_context = recipe.loss.guided_ratio == "in_context" and bool(guided_N.any())
+        sampled_rows = [row.sampled for row in rows]
+        new_guided = self.scorer.score(self.policy, sampled_rows).logprobs_NT if in_context else None
+        reference = self._reference_logprobs(plain_rows)
         new_NT, mask_NT = scores.logprobs_NT, scores.mask_NT
         for row, new_T in zip(rows, unpad(new_NT.detach(), plain_rows), strict=True):
             if row.old is None:
@@ -332,14 +332,15 @@ class LocalTrainer:
         step, every = self.step_done, self.recipe.evaluation.every
         if every and self.evaluated != step and (step % every == 0 or self.finished):
             self.progress.phase("evaluating", f"step {step}")
-            metrics, _ = evaluate(
-                self.held_out,
-                self.prompt_ids,
-                self._evaluation_sampler,
-                self.grader,
-                self.recipe.evaluation,
-                seed=self.recipe.seed,
-            )
+            with self.accelerator.autocast():
+                metrics, _ = evaluate(
+                    self.held_out,
+                    self.prompt_ids,
+                    self._evaluation_sampler,
+                    self.grader,
+                    self.recipe.evaluation,
+                    seed=self.recipe.seed,
+                )
             with interrupts.held():
                 self._log(step, metrics, {})
                 self.evaluated = step
