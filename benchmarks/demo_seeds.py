@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rollouts", type=int, default=10240)
+    parser.add_argument("--rollouts", type=int, default=5120)
     parser.add_argument("--base", type=Path, default=BASE_MODEL, help="the model that all start from")
     arguments = parser.parse_args()
     results = compare_seeds(arguments.out, arguments.seeds, arguments.rollouts, arguments.base)

@@ -42,6 +42,8 @@ class Settings:
     prompt_tokens: int = 20
     """Mean; they differ by up to a quarter. Guidance adds as many."""
     max_tokens: int = 128
+    microbatch_tokens: int = 4096
+    """Of our update; TRL's passes have --trl-rows rows. Both fit the caches better than one pass for all."""
     hidden: int = 256
     layers: int = 6
     steps: int = 7
@@ -63,8 +65,6 @@ class Turn:
     """Of matrix products and attention; only in the counted step."""
 
 
-Step = Callable[[], tuple[float, int]]
-"""Takes a step; returns the seconds of sampling and the tokens sampled."""
 Contestant = Callable[[Settings, Path, Connection], None]
 """Sets itself up, then takes a turn for every message."""
 
@@ -76,7 +76,9 @@ def write_inputs(settings: Settings, folder: Path) -> None:
     """A random Qwen2 with a fixed seed, a tokenizer of one token a byte, and problems."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     write_tokenizer(folder / "model")
     torch.manual_seed(0)
     config = Qwen2Config(
@@ -131,8 +133,8 @@ def reward(text: str) -> float:
 
 
 @contextmanager
-def turn(connection: Connection, take: Callable[[], tuple[float, int]]) -> Iterator[None]:
-    """Wait for the word, let the body take a step, and report it."""
+def turn(connection: Connection, sampled: Callable[[], tuple[float, int]]) -> Iterator[None]:
+    """Wait for the word, let the body take a step, and report it; `sampled` says how long and how many tokens."""
     from torch.utils.flop_counter import FlopCounterMode
 
     counted = connection.recv()
@@ -141,7 +143,7 @@ def turn(connection: Connection, take: Callable[[], tuple[float, int]]) -> Itera
     with counter or nullcontext():
         yield
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
-    sampling, tokens = take()
+    sampling, tokens = sampled()
     flops = counter.get_total_flops() if counter else 0
     connection.send(Turn(seconds, cpu_seconds, sampling, tokens, flops))
 
@@ -206,6 +208,7 @@ def guide_recipe(settings: Settings, folder: Path, trigger: str) -> Any:
         ),
         guidance=config.GuidanceConfig(trigger=trigger),  # type: ignore[arg-type]
         loss=config.LossConfig(filter_uniform=False),
+        optimizer=config.OptimizerConfig(tokens_per_microbatch=settings.microbatch_tokens),
         checkpoints=config.CheckpointsConfig(every=10**9),
     )
 
@@ -229,12 +232,12 @@ def trl(settings: Settings, folder: Path, connection: Connection, *, rows: int) 
     """TRL's GRPOTrainer with `rows` rollouts per forward and backward pass; turns are taken in its callbacks."""
     import torch
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
     from trl import GRPOTrainer
 
     sampled: list[tuple[float, int]] = []
 
-    def hash_reward(completions: list[str], completion_ids: list[list[int]], **columns: Any) -> list[float]:
+    def hash_reward(completions: list[str], completion_ids: list[list[int]], **columns: Any) -> list[float | None]:
         sampled.append((time.perf_counter(), sum(map(len, completion_ids))))
         return [reward(text) for text in completions]
 
@@ -255,6 +258,7 @@ def trl(settings: Settings, folder: Path, connection: Connection, *, rows: int) 
         train_dataset=Dataset.from_list([{"prompt": row["question"]} for row in problem_rows(settings)]),
         callbacks=[Turns()],
     )
+    trainer.remove_callback(PrinterCallback)
     connection.send("ready")
     trainer.train()
 
@@ -368,8 +372,8 @@ def parts(arguments: argparse.Namespace) -> dict[str, Contestant]:
     shares = {f"guide-rl, Guide-GRPO, {share:.0%} triggered": share for share in (0.0, 0.25, 0.5)}
     guided = {name: partial(guide, trigger="all_incorrect", failing=share) for name, share in shares.items()}
     others = {f"TRL, {rows} rows a pass": partial(trl, rows=rows) for rows in arguments.trl_rows}
-    chosen: dict[str, Contestant] = grpo | guided if arguments.guided else others | grpo
-    return chosen | {"matrix": matrix_rate}
+    chosen = grpo | guided if arguments.guided else others | grpo
+    return {**chosen, "matrix": matrix_rate}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -379,7 +383,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lengths", choices=EOS_IDS, nargs="+", default=list(EOS_IDS))
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds, after one of warm-up")
     parser.add_argument("--threads", type=int, default=1, help="OpenMP threads of a contestant")
-    parser.add_argument("--trl-rows", type=int, nargs="+", default=[128, 16], help="rows in a pass of TRL's update")
+    parser.add_argument("--trl-rows", type=int, nargs="+", default=[16], help="rows in a pass of TRL's update")
     parser.add_argument("--prompt-tokens", type=int, default=Settings.prompt_tokens, help="mean length of prompts")
     parser.add_argument("--out", type=Path, help="JSON file for settings, versions and every turn")
     arguments = parser.parse_args(argv)

@@ -94,7 +94,7 @@ def _demo_parser(description: str) -> ArgumentParser:
     parser = ArgumentParser(description=description)
     parser.add_argument("--out", type=str, default="runs/demo", help="folder for runs, table, figures and summary.json")
     parser.add_argument("--seed", type=int, default=0, help="seed of the comparison")
-    parser.add_argument("--rollouts", type=int, default=10240, help="rollouts that each method samples in training")
+    parser.add_argument("--rollouts", type=int, default=5120, help="rollouts that each method samples in training")
     return parser
 
 

@@ -21,6 +21,8 @@ Ids = Sequence[int]
 
 LOGITS_AT_ONCE = 2**26
 """Largest number of float32 logits kept for the backward pass (256 MiB)."""
+PASS_TOKENS = 256
+"""What a pass of its own costs, in tokens: where padding would cost more, rows are not run together."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def unpad(values_NT: Tensor, rows: Sequence[Row]) -> list[Tensor]:
 def plan_microbatches(rows: Sequence[Row], tokens: int, *, share_prompts: bool = True) -> list[list[int]]:
     """Split rows into micro-batches of at most `tokens` padded tokens (a larger row stands alone).
 
-    Two orders are planned, by rollout length and by prompt, and the one with fewer padded tokens is taken.
+    A micro-batch ends before it is full where its padding would cost more than a pass of its own. Two orders are
+    planned, by rollout length and by prompt, and the cheaper one is taken.
 
     Returns:
         Lists of positions in `rows`, every position once.
@@ -123,7 +126,10 @@ def plan_microbatches(rows: Sequence[Row], tokens: int, *, share_prompts: bool =
         longest[key] = max(longest.get(key, 0), lengths[i])
     by_prompt = sorted(by_length, key=lambda i: (longest[tuple(rows[i].prompt_ids)], tuple(rows[i].prompt_ids)))
     plans = [_cut(rows, order, tokens, share_prompts) for order in (by_length, by_prompt)]
-    return min(plans, key=lambda plan: sum(_padded_tokens([rows[i] for i in part], share_prompts) for part in plan))
+    return min(
+        plans,
+        key=lambda plan: sum(PASS_TOKENS + _padded_tokens([rows[i] for i in part], share_prompts) for part in plan),
+    )
 
 
 def sharing_is_exact(policy: Policy, *, tolerance: float = 1e-4) -> bool:
@@ -253,21 +259,23 @@ def _padded_tokens(rows: Sequence[Row], share_prompts: bool) -> int:
 
 
 def _cut(rows: Sequence[Row], order: Sequence[int], tokens: int, share_prompts: bool) -> list[list[int]]:
-    """Cut an order of rows into runs of at most `tokens` padded tokens."""
+    """Cut an order of rows into runs of at most `tokens` padded tokens and `PASS_TOKENS` of padding."""
     plan: list[list[int]] = []
     prompts: set[tuple[int, ...]] = set()
-    count = longest_prompt = longest_rollout = 0
+    count = real = longest_prompt = longest_rollout = 0
     for i in order:
-        prompt = tuple(rows[i].prompt_ids)
+        prompt, length = tuple(rows[i].prompt_ids), len(rows[i].token_ids)
         new_prompt = not (share_prompts and prompt in prompts)
-        p, r = max(longest_prompt, len(prompt)), max(longest_rollout, len(rows[i].token_ids))
-        if plan and (count + new_prompt) * p + (len(plan[-1]) + 1) * r <= tokens:
+        p, r = max(longest_prompt, len(prompt)), max(longest_rollout, length)
+        padded = (count + new_prompt) * p + (len(plan[-1]) + 1) * r if plan else 0
+        if plan and padded <= min(tokens, real + new_prompt * len(prompt) + length + PASS_TOKENS):
             plan[-1].append(i)
         else:
             plan.append([i])
-            prompts, count, new_prompt = set(), 0, True
-            p, r = len(prompt), len(rows[i].token_ids)
+            prompts, count, real, new_prompt = set(), 0, 0, True
+            p, r = len(prompt), length
         prompts.add(prompt)
         count += new_prompt
+        real += new_prompt * len(prompt) + length
         longest_prompt, longest_rollout = p, r
     return plan
