@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -68,8 +69,12 @@ def tables(results: dict[str, Any]) -> list[Table]:
     seeds = list(results["rollouts"])
     made = []
     for budget in ("rollouts", "tokens"):
-        table = Table(title=f"Held-out hard stratum, greedy pass@1, at an equal number of sampled {budget}")
-        for column in ("method", *(f"seed {seed}" for seed in seeds), "mean", "easy, mean", "rollouts", "tokens"):
+        table = Table(
+            box=SIMPLE_HEAD,
+            title_justify="left",
+            title=f"Held-out hard stratum, greedy pass@1, at an equal number of sampled {budget}",
+        )
+        for column in ("method", *(f"seed {seed}" for seed in seeds), "mean", "easy\nmean", "rollouts", "tokens"):
             table.add_column(column, justify="left" if column == "method" else "right")
         for method in results[budget][seeds[0]]:
             rows = [results[budget][seed][method] for seed in seeds]

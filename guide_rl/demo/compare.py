@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -37,7 +38,7 @@ LABELS = {
     "grpo": "GRPO",
     "filter_grpo": "Filter-GRPO",
     "guide_grpo": "Guide-GRPO (paper)",
-    "guide_grpo_no_ratio": "Guide-GRPO, no ratio, plain baseline",
+    "guide_grpo_no_ratio": "Guide-GRPO, no ratio",
 }
 STRATA = ("all", "easy", "hard")
 SAMPLES = 16
@@ -64,11 +65,11 @@ def run_demo(out: Path, *, seed: int, rollouts: int, base: Path = world.BASE_MOD
     """
     console = Console(stderr=True)
     world.write(out / "problems", seed)
-    console.print(f"The demo trains {len(METHODS)} methods, two at a time; everything is in {out}", highlight=False)
+    console.print(f"Training {len(METHODS)} methods, two at a time, into {out}", highlight=False, soft_wrap=True)
     budget = f"budget.rollouts={rollouts}"
     jobs = {method: (*lines, f"model.path={base}", budget) for method, lines in METHODS.items()}
     train_all(out, jobs, seed=seed, console=console)
-    console.print("Evaluating on held-out problems (greedy pass@1, and 16 rollouts a problem for pass@16)")
+    console.print("Evaluating on held-out problems: greedy pass@1, and 16 rollouts a problem for pass@16")
     summary = {"methods": evaluate_all(out, seed, base), "seed": seed}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     runs = {LABELS[method]: RunFolder(out / method).read("metrics.jsonl") for method in METHODS}
@@ -76,7 +77,8 @@ def run_demo(out: Path, *, seed: int, rollouts: int, base: Path = world.BASE_MOD
     printed = Console()
     printed.print(rollouts_table(summary))
     printed.print(tokens_table(out))
-    printed.print(f"Curves: {out / 'curves.png'}   Numbers: {out / 'summary.json'}   Runs: {out}/<method>/")
+    for what, name in (("curves", "curves.png"), ("numbers", "summary.json"), ("runs", "*/metrics.jsonl")):
+        printed.print(f"{what}: {out / name}", highlight=False, soft_wrap=True)
     return summary
 
 
@@ -190,17 +192,16 @@ def at_tokens(rows: Sequence[Mapping[str, Any]], tokens: float) -> dict[str, flo
 
 def rollouts_table(summary: Result) -> Table:
     """Table 1: all methods after the same number of sampled rollouts."""
-    table = Table(title=f"Held-out problems, at an equal number of sampled rollouts (seed {summary['seed']})")
-    table.add_column("method")
+    table = _table(f"Held-out problems at an equal number of sampled rollouts (seed {summary['seed']})")
     for metric in ("pass@1", f"pass@{SAMPLES}"):
-        for stratum in STRATA:
-            table.add_column(f"{metric} {stratum}", justify="right")
-    for name in ("rollouts", "tokens", "steps", "seconds"):
+        for stratum in ("easy", "hard"):
+            table.add_column(f"{metric}\n{stratum}", justify="right")
+    for name in ("rollouts", "tokens"):
         table.add_column(name, justify="right")
     for method, result in summary["methods"].items():
-        scores = [f"{result[metric][stratum]:.1%}" for metric in ("pass@1", f"pass@{SAMPLES}") for stratum in STRATA]
-        spent = [f"{result[name]:,}" if name in result else "" for name in ("rollouts", "tokens", "steps", "seconds")]
-        table.add_row(LABELS[method], *scores, *spent)
+        scores = [result[metric][stratum] for metric in ("pass@1", f"pass@{SAMPLES}") for stratum in ("easy", "hard")]
+        spent = [f"{result[name]:,.0f}" if name in result else "" for name in ("rollouts", "tokens")]
+        table.add_row(LABELS[method], *(f"{score:.1%}" for score in scores), *spent)
     return table
 
 
@@ -208,14 +209,21 @@ def tokens_table(out: Path) -> Table:
     """Table 2: all methods after the same number of sampled tokens, the fewest that any of them sampled."""
     runs = {method: RunFolder(out / method).read("metrics.jsonl") for method in METHODS}
     tokens = min(max(row.get("total/tokens", 0.0) for row in rows) for rows in runs.values())
-    table = Table(title=f"The same, at an equal number of sampled tokens ({tokens:,.0f}; greedy, from the curves)")
-    for name in ("method", "pass@1 all", "pass@1 easy", "pass@1 hard", "tokens", "rollouts"):
-        table.add_column(name, justify="left" if name == "method" else "right")
+    table = _table(f"The same at an equal number of sampled tokens, at most {tokens:,.0f}")
+    for name in ("pass@1\neasy", "pass@1\nhard", "rollouts", "tokens"):
+        table.add_column(name, justify="right")
     for method, rows in runs.items():
         point = at_tokens(rows, tokens)
-        keys = ("evaluation/pass@1", "evaluation/pass@1/easy", "evaluation/pass@1/hard")
-        spent = (f"{point['total/tokens']:,.0f}", f"{point['total/rollouts']:,.0f}")
-        table.add_row(LABELS[method], *(f"{point[key]:.1%}" for key in keys), *spent)
+        scores = (point["evaluation/pass@1/easy"], point["evaluation/pass@1/hard"])
+        spent = (f"{point['total/rollouts']:,.0f}", f"{point['total/tokens']:,.0f}")
+        table.add_row(LABELS[method], *(f"{score:.1%}" for score in scores), *spent)
+    return table
+
+
+def _table(title: str) -> Table:
+    """A table of methods that fits a terminal of 80 columns."""
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, title_justify="left")
+    table.add_column("method", no_wrap=True)
     return table
 
 
