@@ -222,7 +222,9 @@ def tokens_table(out: Path) -> Table:
 
 def _table(title: str) -> Table:
     """A table of methods that fits a terminal of 80 columns."""
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, title_justify="left")
+    table = Table(
+        title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True, title_justify="left"
+    )
     table.add_column("method", no_wrap=True)
     return table
 
