@@ -37,7 +37,7 @@ def test_problems_follow_from_the_seed_alone():
 
 
 def test_asking_for_more_problems_than_a_split_holds_is_an_error():
-    with pytest.raises(ValueError, match=r"held_out split holds only about \d+ hard problems"):
+    with pytest.raises(ValueError, match=r"held_out split holds only \d+ hard problems"):
         world.problems("held_out", easy=0, hard=700, seed=0)
 
 

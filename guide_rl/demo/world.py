@@ -32,7 +32,7 @@ GUIDED_TEMPLATE = "{question}[HINT_START]{guidance}[HINT_END]"
 """The layout of a guided question: the paper's tags without its sentences, which a tiny model would have to learn."""
 BASE_MODEL = Path(__file__).parent / "base_model"
 """The warmed-up model that ships with the package."""
-WORKED_SHARE = 0.0015
+WORKED_SHARE = 0.006
 """Share of the plain hard rows of the warm-up's second part that show the worked solution."""
 WARMUP: dict[str, tuple[int, float, float]] = {"skill": (100_800, 1.0, 0.0), "habit": (21_600, WORKED_SHARE, 0.3)}
 """The warm-up's parts: rows, each read once; the share of worked solutions among its plain hard rows, of slips among sums."""
@@ -118,6 +118,7 @@ def tokenizer() -> "PreTrainedTokenizerFast":
         tokenizer_object=characters,
         pad_token="<|pad|>",
         eos_token="<|end|>",
+        unk_token="<|pad|>",  # no byte is unknown; left out, that class would add a token that the model lacks
         additional_special_tokens=special[2:],
         clean_up_tokenization_spaces=False,
     )
@@ -206,12 +207,14 @@ def _problem(stratum: Stratum, split: Split, entry: dict[str, Any]) -> Problem:
 def _distinct(stratum: Stratum, split: Split, count: int, seed: int) -> list[Problem]:
     """The first problems drawn whose operands differ."""
     found: dict[tuple[int, ...], Problem] = {}
-    for tries, problem in enumerate(_draw(stratum, split, seed)):
+    idle = 0
+    for problem in _draw(stratum, split, seed):
         if len(found) == count:
             break
-        if tries > 1000 + 200 * count:
+        idle = idle + 1 if operands_of(problem) in found else 0
+        if idle > 20 * (len(found) + 50):
             raise ValueError(
-                f"the {split} split holds only about {len(found)} {stratum} problems; ask for fewer than {count}"
+                f"the {split} split holds only {len(found)} {stratum} problems; ask for fewer than {count}"
             )
         found.setdefault(operands_of(problem), problem)
     return list(found.values())
