@@ -32,7 +32,7 @@ GUIDED_TEMPLATE = "{question}[HINT_START]{guidance}[HINT_END]"
 """The layout of a guided question: the paper's tags without its sentences, which a tiny model would have to learn."""
 BASE_MODEL = Path(__file__).parent / "base_model"
 """The warmed-up model that ships with the package."""
-WORKED_SHARE = 0.006
+WORKED_SHARE = 0.0015
 """Share of the plain hard rows of the warm-up's second part that show the worked solution."""
 WARMUP: dict[str, tuple[int, float, float]] = {"skill": (100_800, 1.0, 0.0), "habit": (21_600, WORKED_SHARE, 0.3)}
 """The warm-up's parts: rows, each read once; the share of worked solutions among its plain hard rows, of slips among sums."""
