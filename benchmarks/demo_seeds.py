@@ -1,6 +1,6 @@
 """The demo's comparison over several seeds, at equal rollouts and at equal tokens.
 
-    python benchmarks/demo_seeds.py --out runs/seeds --seeds 0 1 2
+    python benchmarks/demo_seeds.py --out runs/seeds --seeds 1 2 3
 
 For each seed: the demo (every method samples the same number of rollouts), and then GRPO and Filter-GRPO once more until
 they have sampled as many tokens as the Guide setting that sampled most. Called again, it continues where it was.
@@ -91,7 +91,7 @@ def main() -> None:
     """Parse the command line, run, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rollouts", type=int, default=5120)
     parser.add_argument("--base", type=Path, default=BASE_MODEL, help="the model that all start from")
     arguments = parser.parse_args()
