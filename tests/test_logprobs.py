@@ -7,7 +7,7 @@ import torch
 from tiny_models import tiny_model, tiny_tokenizer
 
 import guide_rl.logprobs
-from guide_rl.logprobs import Row, Scorer, plan_microbatches, score_rows, sharing_is_exact, unpad
+from guide_rl.logprobs import PASS_TOKENS, Row, Scorer, plan_microbatches, score_rows, sharing_is_exact, unpad
 from guide_rl.policy import Policy, disable_dropout
 
 ROWS = [
@@ -88,6 +88,15 @@ def test_microbatches_hold_every_row_once_within_the_token_budget(tokens, share_
         prompts = list(set(prompts)) if share_prompts else prompts
         padded = len(prompts) * max(map(len, prompts)) + len(part) * max(len(ROWS[i].token_ids) for i in part)
         assert padded <= tokens or len(part) == 1
+
+
+def test_a_microbatch_holds_no_more_padding_than_a_pass_costs():
+    rows = [Row([1, 2, 3], [7] * (1 + 37 * i % 128)) for i in range(128)]
+    plan = plan_microbatches(rows, 16384)
+    assert 1 < len(plan) < 16
+    for part in plan:
+        lengths = [len(rows[i].token_ids) for i in part]
+        assert len(part) * max(lengths) - sum(lengths) <= PASS_TOKENS
 
 
 def test_scoring_without_gradient_returns_rows_in_order_whatever_the_microbatches():
