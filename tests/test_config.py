@@ -15,7 +15,7 @@ SMALL = ("model.path=m", "problems.train=p.jsonl")
 
 
 def kind_of(path: Path) -> type:
-    return SFTRecipe if "sft" in path.stem or path.stem == "warmup" else TrainRecipe
+    return SFTRecipe if path.stem.startswith(("sft", "warmup")) else TrainRecipe
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
