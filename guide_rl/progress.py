@@ -39,6 +39,11 @@ class Progress:
         if self._live.is_started:
             self._live.stop()
 
+    def resumed_at(self, step: int) -> None:
+        """Count time left from here: the run has done `step` steps before."""
+        self.done = self._first = step
+        self._started = time.monotonic()
+
     def phase(self, name: str, detail: str = "") -> None:
         """Say what is being done now."""
         self._phase, self._detail = name, detail

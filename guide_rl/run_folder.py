@@ -13,6 +13,7 @@ long the line files were, so that resuming cuts off what a killed run wrote afte
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import platform
@@ -20,7 +21,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from guide_rl.types import Group
 
@@ -81,9 +82,25 @@ class RunFolder:
                 f"start a new run from its weights with model.path={self.latest_checkpoint() or self.path}"
             )
 
+    def lock(self) -> TextIO:
+        """Keep other processes off this run while the returned file is open; the lock ends with the process.
+
+        Raises:
+            BlockingIOError: another process is working on this run.
+        """
+        file = (self.path / ".lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise BlockingIOError(
+                f"{self.path}: another process is working on this run; wait for it or stop it"
+            ) from None
+        return file
+
     def discard(self) -> None:
         """Remove a run that could not start, so that its folder can be used again; anything else in it stays."""
-        for name in ("recipe.yaml", "versions.json"):
+        for name in ("recipe.yaml", "versions.json", ".lock"):
             (self.path / name).unlink(missing_ok=True)
         for folder in (self.checkpoints, self.path):
             with contextlib.suppress(OSError):

@@ -147,6 +147,13 @@ def test_a_folder_with_a_run_is_not_overwritten(folder):
         RunFolder.open(folder / "nothing")
 
 
+def test_two_processes_cannot_work_on_one_run(tmp_path):
+    run = RunFolder.create(tmp_path / "run", "a: 1\n")
+    with run.lock(), pytest.raises(BlockingIOError, match="another process is working on this run"):
+        RunFolder.open(run.path).lock()
+    RunFolder.open(run.path).lock().close()
+
+
 def test_a_full_disk_while_saving_keeps_the_older_checkpoint_whole(tmp_path):
     run = RunFolder.create(tmp_path / "run", "a: 1\n")
 

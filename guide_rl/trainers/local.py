@@ -55,27 +55,26 @@ def train(recipe: TrainRecipe, *, resume: str | None = None) -> RunFolder:
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the last whole step is saved.
         ValueError, OSError, MemoryError, FloatingPointError: what went wrong and what to do about it.
     """
-    checkpoint = None
     if resume is None:
         run = RunFolder.create(recipe.run, write_recipe(recipe))
     else:
         run = RunFolder.open(resume)
         run.check_recipe(write_recipe(recipe))
-        checkpoint = run.latest_checkpoint()
-        run.rewind(checkpoint)
-    progress = Progress(recipe.steps, label=run.path.name)
-    grading = recipe.grading
-    with GraderPool(grading.workers, grading.timeout_s, grading.memory_mb) as grader, progress:
+    progress, grading = Progress(recipe.steps, label=run.path.name), recipe.grading
+    with run.lock(), GraderPool(grading.workers, grading.timeout_s, grading.memory_mb) as grader, progress:
+        checkpoint = None if resume is None else run.latest_checkpoint()
+        if resume is not None:
+            run.rewind(checkpoint)
         try:
             trainer = LocalTrainer(recipe, run, checkpoint, progress, grader)
         except BaseException:
             if resume is None:
                 run.discard()
             raise
-        progress.done = trainer.step_done
+        progress.resumed_at(trainer.step_done)
         grader.warm_up()
         trainer.fit()
-    progress.note(f"{run.path}: {recipe.steps} steps done; the model is in {run.path / 'model'}")
+    progress.note(f"{run.path}: {trainer.step_done} steps done; the model is in {run.path / 'model'}")
     return run
 
 
