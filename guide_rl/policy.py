@@ -64,6 +64,12 @@ def load_policy(config: ModelConfig, *, device: torch.device, seed: int, checkpo
     tokenizer = AutoTokenizer.from_pretrained(config.path if checkpoint is None else str(checkpoint), **options)
     with quiet_transformers():
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="sdpa", **options)
+        if checkpoint is None and (Path(config.path) / "adapter_config.json").is_file():
+            from peft import AutoPeftModelForCausalLM
+
+            # Another run's LoRA checkpoint: start from its merged weights.
+            model = AutoPeftModelForCausalLM.from_pretrained(config.path, dtype=torch.float32).merge_and_unload()
+            model.requires_grad_(True)
     model = model.to(device)  # type: ignore[arg-type]
     if config.lora is not None:
         model = _with_lora(model, config, seed, checkpoint)

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_models import tiny_model, tiny_tokenizer
-from toy_run import coin, some_fail, trainer, write_inputs
+from toy_run import coin, recipe, some_fail, trainer, write_inputs
 
 import guide_rl.trainers.local as local
 from guide_rl.algorithm import keeps_gradient
 from guide_rl.interrupts import Interrupts
 from guide_rl.logprobs import Row
 from guide_rl.policy import export_checkpoint
+from guide_rl.trainers.dry_run import dry_run
 
 
 @pytest.fixture(scope="module")
@@ -403,3 +404,22 @@ def test_bfloat16_products_keep_float32_weights_and_agree_between_sampler_and_tr
     metrics = trained.run.read("metrics.jsonl")[0]
     assert 1e-6 < metrics["mismatch/mean"] < 0.05
     assert all(weight.dtype == torch.float32 for weight in weights(trained).values())
+
+
+def test_another_runs_lora_checkpoint_starts_from_its_merged_weights(folder):
+    first = trainer(folder, "model.lora.rank=4", "steps=1")
+    first.fit()
+    second = trainer(folder, f"run={folder}/second", f"model.path={first.run.latest_checkpoint()}", "steps=1")
+    ids = torch.arange(6, 20)[None]
+    torch.testing.assert_close(second.policy.model(ids).logits, first.policy.model(ids).logits, atol=1e-4, rtol=1e-4)
+    second.fit()
+    assert (second.run.path / "model/model.safetensors").exists()
+
+
+def test_a_dry_run_shows_both_prompts_and_refuses_what_training_would_refuse(folder):
+    text = dry_run(recipe(folder))
+    assert "0+0=<|assistant|>" in text
+    assert "0+0= [double 0]<|assistant|>" in text
+    assert "GFLOP/s measured here" in text
+    with pytest.raises(ValueError, match="problems_per_step is 64"):
+        dry_run(recipe(folder, "problems_per_step=64"))

@@ -9,10 +9,10 @@ import torch
 from guide_rl.config import TrainRecipe
 from guide_rl.graders.pool import check_answers
 from guide_rl.policy import Policy, load_policy, pick_device, precision
-from guide_rl.problems import load_problems
 from guide_rl.progress import duration
 from guide_rl.prompts import Prompts
 from guide_rl.recipes import write_recipe
+from guide_rl.trainers.problem_sets import held_out_problems, training_problems
 from guide_rl.types import Problem
 
 CHECKED_ANSWERS = 200
@@ -28,7 +28,9 @@ def dry_run(recipe: TrainRecipe) -> str:
     device = pick_device(recipe.model)
     policy = load_policy(replace(recipe.model, gradient_checkpointing=False), device=device, seed=recipe.seed)
     prompts = Prompts(policy.tokenizer, recipe.prompts)
-    problems, counts = prompts.fit(load_problems(recipe.problems.train))
+    notes: list[str] = []
+    problems = training_problems(recipe, prompts, notes.append)
+    held_out_problems(recipe, prompts, notes.append)
     shown = next((problem for problem in problems if problem.guidance is not None), problems[0])
     parts = [
         "# The recipe\n",
@@ -40,8 +42,8 @@ def dry_run(recipe: TrainRecipe) -> str:
         parts += ["\n\n# The same, guided\n", prompts.text(shown, guided=True)]
     lengths = [len(prompts.plain_ids(problem)) for problem in problems[:1000]]
     parts += [
-        f"\n\n# {counts.kept} problems; {counts.too_long} left out (prompt over prompts.max_tokens), ",
-        f"{counts.guidance_too_long} guided prompts too long, {counts.without_guidance} without guidance\n",
+        "\n\n# Problems\n",
+        *(f"{note}\n" for note in notes),
         _unreadable_answers(problems[:CHECKED_ANSWERS]),
         "\n# Estimates\n",
         memory_estimate(policy, recipe, max(lengths)),
