@@ -10,10 +10,11 @@ import torch
 from tiny_models import tiny_model, tiny_tokenizer
 from toy_run import coin, recipe, some_fail, trainer, write_inputs
 
-import guide_rl.trainers.local as local
+import guide_rl.trainers.update as update
 from guide_rl.algorithm import keeps_gradient
 from guide_rl.interrupts import Interrupts
 from guide_rl.logprobs import Row
+from guide_rl.metrics import group_metrics
 from guide_rl.policy import export_checkpoint
 from guide_rl.trainers.dry_run import dry_run
 
@@ -55,8 +56,8 @@ def spy_on_loss(monkeypatch) -> list:
         calls.append((logprobs, advantages_N, guided_N, mask_NT, weights_N))
         return policy_loss(logprobs, advantages_N, guided_N, mask_NT, weights_N, **settings)
 
-    policy_loss = local.policy_loss
-    monkeypatch.setattr(local, "policy_loss", spy)
+    policy_loss = update.policy_loss
+    monkeypatch.setattr(update, "policy_loss", spy)
     return calls
 
 
@@ -255,7 +256,7 @@ def test_a_non_finite_loss_stops_before_the_optimizer_and_saves_the_batch(folder
         replace(group, rollouts=tuple(replace(r, logprobs=(-1e4,) * len(r.logprobs)) for r in group.rollouts))
         for group in trained.sample(1)
     ]
-    with pytest.raises(local.NonFiniteLoss, match=r"Lower optimizer.learning_rate.*model.path") as error:
+    with pytest.raises(update.NonFiniteLoss, match=r"Lower optimizer.learning_rate.*model.path") as error:
         trained.update(groups, 1)
     saved = trained.run.path / "non_finite_step_000001.jsonl"
     assert str(saved) in str(error.value)
@@ -314,16 +315,17 @@ def test_a_budget_stops_the_run_after_the_step_that_spends_it(folder):
     assert trained.run.read("metrics.jsonl")[-1]["total/rollouts"] == 48
 
 
-def test_metrics_count_what_was_sampled(folder):
-    trained = trainer(folder, correct=some_fail)
+@pytest.mark.parametrize("minibatch", ["null", "2"])
+def test_metrics_count_what_was_sampled_by_the_policy_that_sampled(folder, minibatch):
+    trained = trainer(folder, f"optimizer.problems_per_minibatch={minibatch}", correct=some_fail)
     groups = trained.sample(1)
     guided = [(group.problem, rollout) for group in groups for rollout in group.rollouts if rollout.guided]
+    plain_rows = [Row(trained.prompts.plain_ids(p), r.token_ids) for p, r in guided]
+    guided_rows = [Row(r.prompt_ids, r.token_ids) for _, r in guided]
     before = zip(
-        trained.scorer.score_all(trained.policy, [Row(trained.prompts.plain_ids(p), r.token_ids) for p, r in guided]),
-        trained.scorer.score_all(trained.policy, [Row(r.prompt_ids, r.token_ids) for _, r in guided]),
-        strict=True,
+        *(trained.update.scorer.score_all(trained.policy, rows) for rows in (plain_rows, guided_rows)), strict=True
     )
-    metrics = local.group_metrics(groups) | trained.update(groups, 1)
+    metrics = group_metrics(groups) | trained.update(groups, 1)
     plain = [
         grade.correct for group in groups for r, grade in zip(group.rollouts, group.grades, strict=True) if not r.guided
     ]
@@ -365,7 +367,7 @@ def test_metrics_also_go_to_tensorboard_by_a_recipe_line(folder):
 
 
 def test_a_tracker_that_is_not_installed_is_an_error(folder, monkeypatch):
-    monkeypatch.setattr(local.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install wandb"):
         trainer(folder, "trackers=[wandb]")
 

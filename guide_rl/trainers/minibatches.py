@@ -28,10 +28,9 @@ class TrainRow:
     advantage: float
     weight: float
     old: Tensor | None = None
-    """log pi_old under the prompt that sampled, [T]; filled before the policy moves."""
+    """log pi_old under the prompt that sampled, [T]; who fills it stands in `old_logprobs`."""
     old_plain: Tensor | None = None
-    """log pi_old under the plain prompt, [T]; guided rows of guided ratio `plain` only."""
-
+    """log pi_old under the plain prompt, [T]; the same as `old` for plain rows."""
     recomputed: bool = True
     """Whether `old` is the trainer's own and not the sampler's."""
 

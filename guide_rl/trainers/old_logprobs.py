@@ -1,4 +1,18 @@
-"""Old log-probs, worked out before the policy moves."""
+"""Old log-probs, worked out before the policy moves.
+
+Who fills a `TrainRow`, under `loss.old_logprobs: recomputed`; "here" is a forward pass before the first optimizer
+step, "first pass" the row's own forward pass in the update, "free" what costs no pass:
+
+| row                                    | old                    | old_plain              |
+|----------------------------------------|------------------------|------------------------|
+| plain, first mini-batch                | first pass (free)      | first pass (free)      |
+| plain, later mini-batch                | here                   | here, the same         |
+| guided, first mini-batch               | here, guided prompt    | first pass (free)      |
+| guided, later mini-batch               | here, guided prompt    | here                   |
+| guided, of a ratio that reads no `old` | the sampler's (logged) | as other guided rows   |
+
+Under `sampler` every `old` is the sampler's, and every `old_plain` the first pass.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -13,10 +27,9 @@ from guide_rl.types import Group, Problem
 
 
 def fill_old_logprobs(batches: Sequence[Minibatch], policy: Policy, scorer: Scorer, loss: LossConfig) -> None:
-    """Give rows their old log-probs, under the prompt that sampled them.
+    """Fill what the table above says "here" of, and the sampler's; the update fills the rest.
 
-    Plain rows of the first mini-batch are left out: the policy has not moved when they are trained, so their first
-    log-probs are the old ones, exactly, and for nothing.
+    The policy has not moved when the first mini-batch is trained, so its first pass gives the old log-probs exactly.
     """
     rows = [row for batch in batches for row in batch.rows]
     if loss.old_logprobs == "sampler":
