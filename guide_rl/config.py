@@ -81,7 +81,7 @@ class ModelConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train and sample."""
     lora: LoraConfig | None = None
-    """Train an adapter instead of all weights."""
+    """Train an adapter instead of all weights: null, or fields such as {rank: 16}; also model.lora.rank=16. See --model.lora.help."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     trust_remote_code: bool = False
@@ -105,7 +105,7 @@ class PromptsConfig:
     """Problem to prompt."""
 
     system: str = "none"
-    """System prompt: the name of one in `config.SYSTEM_PROMPTS` (none, thought_solution) or the text itself."""
+    """System prompt: the name of one in `config.SYSTEM_PROMPTS` (none, thought_solution), or the text itself, of two words or more."""
     guided_template: str = GUIDED_TEMPLATE
     """The guided user message; must hold {question} and {guidance}, and add to the question only."""
     chat_template: str | None = None
@@ -116,6 +116,10 @@ class PromptsConfig:
     """What to do with a problem whose plain prompt is longer: leave it out (counted) or stop. A guided prompt that is too long makes its problem one without guidance (counted), or stops."""
 
     def __post_init__(self) -> None:
+        _require(
+            self.system in SYSTEM_PROMPTS or len(self.system.split()) != 1,
+            f"prompts.system {self.system} is no named system prompt ({', '.join(SYSTEM_PROMPTS)}) and too short to be the text of one",
+        )
         for name in ("{question}", "{guidance}"):
             _require(
                 self.guided_template.count(name) == 1,
