@@ -1,151 +1,207 @@
 """The command `guide`: parse first, import what is heavy only for the stage that runs."""
 
+import argparse
 import sys
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from guide_rl import __version__
 from guide_rl.config import SFTRecipe, TrainRecipe
-from guide_rl.recipes import build_recipe, recipe_parser
+from guide_rl.recipes import Recipe, nearest, parse_recipe, recipe_parser
 
 USER_ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)
 """Errors whose message says what to do; any other is a defect and shows its traceback."""
 
 
+class CommandParser(argparse.ArgumentParser):
+    """A parser that raises ValueError where argparse's own prints its usage and exits."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ValueError."""
+        raise ValueError(message)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `guide ARGUMENTS`; exits with 1 when it could not (standard error says why), 2 on usage, 130 on Ctrl-C."""
-    options = as_options(list(sys.argv[1:] if arguments is None else arguments))
-    parser, parsers = _parsers(options[:1])
-    parsed = parser.parse_args(options)
-    command = str(parsed.command)
+    name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        COMMANDS[command](parsers[command], parsed[command])
+        run = parse(name, rest)
+    except (ValueError, OSError) as error:
+        _fail(f"guide {name}" if name in COMMANDS else "guide", error, 2)
+    try:
+        run()
     except KeyboardInterrupt:
-        print(f"guide {command}: interrupted", file=sys.stderr)
+        print(f"guide {name}: interrupted", file=sys.stderr)
         sys.exit(130)
     except USER_ERRORS as error:
-        print(f"guide {command}: error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(f"guide {name}", error, 1)
 
 
-def as_options(arguments: list[str]) -> list[str]:
-    """The short forms in the parser's own: `x.yaml` is `--recipe x.yaml`, `loss.beta=0.01` is `--loss.beta=0.01`.
+def parse(command: str, arguments: Sequence[str]) -> Callable[[], object]:
+    """What `guide COMMAND ARGUMENTS` will do, checked and not yet begun.
+
+    Raises:
+        ValueError, OSError: the arguments or the recipe are wrong; says what to write.
+    """
+    if command.startswith("-"):
+        _options().parse_args([command, *arguments])
+    if command not in COMMANDS:
+        raise ValueError(f"no command {command}{nearest(command, list(COMMANDS))}")
+    return COMMANDS[command][1](list(arguments))
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Arguments of `guide train` or `guide sft` -> recipe files, `field=value` overrides, and options.
 
     `--resume RUN` reads RUN/recipe.yaml first, so that only what differs from it need be said (and is refused).
+
+    Raises:
+        ValueError: `--resume` without a run folder.
     """
-    if not arguments or arguments[0] not in ("train", "sft"):
-        return arguments
+    files: list[str] = []
+    overrides: list[str] = []
     options: list[str] = []
-    recipes: list[str] = []
-    for previous, argument in pairwise(arguments):
-        if argument.startswith("-") or (previous.startswith("--") and "=" not in previous and previous != "--dry-run"):
-            options.append(argument)
-            if previous == "--resume":
-                recipes = ["--recipe", str(Path(argument) / "recipe.yaml"), *recipes]
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        if argument.partition("=")[0] == "--resume":
+            run = argument.partition("=")[2] or (left.pop(0) if left else "")
+            if not run:
+                raise ValueError("--resume takes a run folder: --resume RUN")
+            options.append(f"--resume={run}")
+            files.insert(0, str(Path(run) / "recipe.yaml"))
         elif "=" in argument:
-            options.append(f"--{argument}")
+            overrides.append(argument.removeprefix("--"))
         else:
-            recipes += ["--recipe", argument]
-    return [arguments[0], *recipes, *options]
+            (options if argument.startswith("-") else files).append(argument)
+    return files, overrides, options
 
 
-def _parsers(used: Sequence[str]) -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
-    """The whole command line, and its parts by command; commands that are not used get no fields (which take time)."""
-    parser = ArgumentParser(
+def _fail(program: str, reason: object, status: int) -> NoReturn:
+    """Say in a line why the program ends, and end it."""
+    print(f"{program}: error: {reason}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _options() -> CommandParser:
+    """What `guide` understands without a command: --help and --version."""
+    parser = CommandParser(
         prog="guide",
-        version=__version__,
+        usage="guide COMMAND ...",
         description="Reinforcement learning of reasoning models with guidance on failure.",
+        epilog="`guide COMMAND --help` says more.",
     )
-    commands = parser.add_subcommands(dest="command", required=True, metavar="COMMAND")
-    parsers = {}
-    for name, (description, build) in PARSERS.items():
-        parsers[name] = build(description) if name in used else ArgumentParser(description=description)
-        commands.add_subcommand(name, parsers[name], help=description)
-    return parser, parsers
-
-
-def _train_parser(description: str) -> ArgumentParser:
-    usage = "guide train RECIPE [field=value ...] [--dry-run]\n       guide train --resume RUN"
-    parser = recipe_parser(TrainRecipe, description=description, usage=usage)
-    parser.add_argument(
-        "--resume", type=str | None, default=None, help="run folder to continue, bit for bit on the CPU"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="show the resolved recipe, two prompts and the cost; stop"
-    )
+    parser.add_argument("--version", action="version", version=f"guide {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, (summary, _) in COMMANDS.items():
+        commands.add_parser(name, help=summary)
     return parser
 
 
-def _sft_parser(description: str) -> ArgumentParser:
-    return recipe_parser(SFTRecipe, description=description, usage="guide sft RECIPE [field=value ...]")
+def _recipe_command(
+    kind: type[Recipe], name: str, description: str, arguments: Sequence[str], flags: Iterable[tuple[str, str]] = ()
+) -> tuple[Recipe, Namespace]:
+    """The recipe and the options of `guide train` or `guide sft`; `flags` are options without a value, with their help."""
+    usage = f"guide {name} RECIPE [field=value ...]" + "".join(f" [{flag}]" for flag, _ in flags)
+    parser = recipe_parser(
+        kind,
+        prog=f"guide {name}",
+        usage=f"{usage}\n       guide {name} --resume RUN",
+        description=f"{description} RECIPE is a YAML file with the fields below; field=value wins over it.",
+    )
+    parser.add_argument("--resume", metavar="RUN", help="a run folder, to continue its run")
+    for flag, text in flags:
+        parser.add_argument(flag, action="store_true", help=text)
+    return parse_recipe(kind, parser, *split(arguments))
 
 
-def _export_parser(description: str) -> ArgumentParser:
-    parser = ArgumentParser(description=description)
-    parser.add_argument("checkpoint", type=str, help="a checkpoint folder, or a run folder (its newest checkpoint)")
-    parser.add_argument("folder", type=str, help="where to write the model")
-    return parser
-
-
-def _demo_parser(description: str) -> ArgumentParser:
-    parser = ArgumentParser(description=description)
-    parser.add_argument("--out", type=str, default="runs/demo", help="folder for runs, table, figures and summary.json")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the comparison")
-    parser.add_argument("--rollouts", type=int, default=5120, help="rollouts that each method samples in training")
-    return parser
-
-
-PARSERS: dict[str, tuple[str, Callable[[str], ArgumentParser]]] = {
-    "train": ("train a policy with GRPO, Filter-GRPO or Guide-GRPO", _train_parser),
-    "sft": ("supervised fine-tuning on worked solutions", _sft_parser),
-    "export": ("write a checkpoint as one plain model folder, LoRA merged", _export_parser),
-    "demo": ("GRPO against Guide on a tiny model, in minutes, on a CPU", _demo_parser),
-}
-
-
-def _train(parser: ArgumentParser, parsed: Namespace) -> None:
+def _train(arguments: list[str]) -> Callable[[], object]:
     """`guide train`."""
-    recipe = build_recipe(TrainRecipe, parser, parsed)
-    if parsed.dry_run:
-        from guide_rl.trainers.dry_run import dry_run
+    dry = ("--dry-run", "show the resolved recipe, two prompts and the cost; stop")
+    recipe, options = _recipe_command(
+        TrainRecipe, "train", "Train a policy with GRPO, Filter-GRPO or Guide-GRPO.", arguments, [dry]
+    )
 
-        print(dry_run(recipe))
-        return
-    from guide_rl.trainers.local import train
+    def run() -> None:
+        if options.dry_run:
+            from guide_rl.trainers.dry_run import dry_run
 
-    train(recipe, resume=parsed.resume)
+            print(dry_run(recipe))
+            return
+        from guide_rl.trainers.local import train
+
+        train(recipe, resume=options.resume)
+
+    return run
 
 
-def _sft(parser: ArgumentParser, parsed: Namespace) -> None:
+def _sft(arguments: list[str]) -> Callable[[], object]:
     """`guide sft`."""
-    from guide_rl.trainers.sft import run_sft
+    recipe, options = _recipe_command(SFTRecipe, "sft", "Supervised fine-tuning on worked solutions.", arguments)
 
-    run_sft(build_recipe(SFTRecipe, parser, parsed))
+    def run() -> None:
+        from guide_rl.trainers.sft import run_sft
+
+        run_sft(recipe, resume=options.resume)
+
+    return run
 
 
-def _export(parser: ArgumentParser, parsed: Namespace) -> None:
+def _export(arguments: list[str]) -> Callable[[], object]:
     """`guide export`."""
-    from guide_rl.policy import export_checkpoint
+    parser = CommandParser(
+        prog="guide export",
+        usage="guide export RUN FOLDER [--best]",
+        description="Write a checkpoint as one plain model folder, LoRA merged.",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run folder (its newest checkpoint), or a checkpoint folder")
+    parser.add_argument("folder", metavar="FOLDER", help="where to write the model")
+    parser.add_argument(
+        "--best", action="store_true", help="the run's checkpoint with the best held-out pass@1 instead of the newest"
+    )
+    parsed = parser.parse_args(arguments)
 
-    export_checkpoint(Path(parsed.checkpoint), Path(parsed.folder))
+    def run() -> None:
+        from guide_rl.policy import export_checkpoint
+
+        export_checkpoint(Path(parsed.run), Path(parsed.folder), best=parsed.best)
+
+    return run
 
 
-def _demo(parser: ArgumentParser, parsed: Namespace) -> None:
+def _demo(arguments: list[str]) -> Callable[[], object]:
     """`guide demo`."""
-    from guide_rl.demo.compare import run_demo
+    parser = CommandParser(
+        prog="guide demo",
+        usage="guide demo [--out FOLDER] [--seed SEED] [--rollouts COUNT]",
+        description="GRPO against Guide on a tiny model, in minutes, on a CPU.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--out", metavar="FOLDER", default="runs/demo", help="runs, table, figures and summary.json")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the comparison")
+    parser.add_argument(
+        "--rollouts", metavar="COUNT", type=int, default=5120, help="rollouts that each method samples in training"
+    )
+    parsed = parser.parse_args(arguments)
 
-    run_demo(Path(parsed.out), seed=parsed.seed, rollouts=parsed.rollouts)
+    def run() -> None:
+        from guide_rl.demo.compare import run_demo
+
+        run_demo(Path(parsed.out), seed=parsed.seed, rollouts=parsed.rollouts)
+
+    return run
 
 
-COMMANDS: dict[str, Callable[[ArgumentParser, Namespace], None]] = {
-    "train": _train,
-    "sft": _sft,
-    "export": _export,
-    "demo": _demo,
+COMMANDS: dict[str, tuple[str, Callable[[list[str]], Callable[[], object]]]] = {
+    "train": ("train a policy with GRPO, Filter-GRPO or Guide-GRPO", _train),
+    "sft": ("supervised fine-tuning on worked solutions", _sft),
+    "export": ("write a checkpoint as a plain model folder, LoRA merged", _export),
+    "demo": ("GRPO against Guide on a tiny model, on a CPU", _demo),
 }
+"""Commands: a summary, and what turns arguments into the work to do."""
 
 if __name__ == "__main__":
     main()

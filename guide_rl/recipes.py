@@ -1,11 +1,28 @@
-"""Recipes: YAML files and `field=value` overrides <-> the typed records of `config`."""
+"""Recipes: YAML files and `field=value` overrides <-> the typed records of `config`.
 
+jsonargparse reads and converts the values. What it says of a mistake is turned into one line here: the file or the
+field, what is wrong with it, and what to write.
+"""
+
+import argparse
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+import yaml
+from jsonargparse import (
+    ActionConfigFile,
+    ArgumentError,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+    set_parsing_settings,
+)
 
 from guide_rl.config import SFTRecipe, TrainRecipe
 
@@ -23,19 +40,13 @@ def read_recipe(kind: type[Recipe], path: str | Path, overrides: Sequence[str] =
         overrides: `field=value` texts that win over the file, e.g. `loss.beta=0.01`.
 
     Raises:
-        ValueError: no such file, an unknown key, a wrong type or a contradiction; names the field.
+        ValueError: no such file, an unknown field, a wrong type or a contradiction; names file or field.
     """
-    parser = recipe_parser(kind, exit_on_error=False)
-    try:
-        parsed = parser.parse_args(["--recipe", str(path), *(f"--{override}" for override in overrides)])
-    except ArgumentError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return build_recipe(kind, parser, parsed)
+    return parse_recipe(kind, recipe_parser(kind), [str(path)], overrides)[0]
 
 
 def write_recipe(recipe: TrainRecipe | SFTRecipe) -> str:
     """A recipe as YAML, every field said."""
-    import yaml
 
     def plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in items}
@@ -43,15 +54,168 @@ def write_recipe(recipe: TrainRecipe | SFTRecipe) -> str:
     return yaml.safe_dump(dataclasses.asdict(recipe, dict_factory=plain), sort_keys=False, allow_unicode=True)
 
 
-def recipe_parser(kind: type[Recipe], **options: Any) -> ArgumentParser:
+class RecipeParser(ArgumentParser):
+    """A parser whose help shows the fields of a recipe as one types them, and that raises its errors."""
+
+    def __init__(self, **options: Any) -> None:
+        ours = {"usage": argparse.SUPPRESS, "formatter_class": _FieldsAsTyped, "exit_on_error": False}
+        super().__init__(**{**ours, "print_config": None, **options})
+
+
+def recipe_parser(kind: type[Recipe], **options: Any) -> RecipeParser:
     """A command-line parser for one kind of recipe; `options` go to the parser."""
-    parser = ArgumentParser(**options)
-    parser.add_argument("--recipe", action=ActionConfigFile, help="a YAML file with the fields below")
+    parser = RecipeParser(**options)
+    parser.add_argument("--recipe", action=_RecipeFile, help=argparse.SUPPRESS)
     parser.add_class_arguments(kind, as_group=True)
+    sections = {name for name, hint in fields_of(kind).items() if dataclasses.is_dataclass(hint)}
+    for action in parser._actions:
+        if action.dest in sections:  # `--loss FILE` is jsonargparse's, and nothing that a user needs to know.
+            action.help = argparse.SUPPRESS
     return parser
 
 
-def build_recipe(kind: type[Recipe], parser: ArgumentParser, parsed: Namespace) -> Recipe:
-    """The typed record of parsed options; ValueError for contradictions."""
-    instances = parser.instantiate(parsed)
-    return kind(**{field.name: instances[field.name] for field in dataclasses.fields(kind)})
+def parse_recipe(
+    kind: type[Recipe],
+    parser: ArgumentParser,
+    paths: Sequence[str],
+    overrides: Sequence[str],
+    options: Sequence[str] = (),
+) -> tuple[Recipe, Namespace]:
+    """Read recipe files, then `field=value` overrides, which win, and the options that were added to the parser.
+
+    Returns:
+        The recipe, and the parsed options.
+
+    Raises:
+        ValueError: as in `read_recipe`.
+    """
+    fields = fields_of(kind)
+    for path in paths:
+        _check_names(fields, _file_values(path), f"{path}: ")
+    _check_names(fields, _override_values(overrides, fields), "")
+    arguments: list[str] = [f"--recipe={path}" for path in paths] + [f"--{override}" for override in overrides]
+    try:
+        parsed = parser.parse_args(arguments + list(options))
+        instances = parser.instantiate(parsed)
+    except (ArgumentError, ValueError) as error:
+        raise ValueError(_one_line(str(error), fields)) from None
+    return kind(**{field.name: instances[field.name] for field in dataclasses.fields(kind)}), parsed
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """`; did you mean ...?` with the one of the names that is spelled most like `name`, or where to find them all."""
+    return "".join(f"; did you mean {match}?" for match in get_close_matches(name, names, 1)) or "; --help lists all"
+
+
+class _RecipeFile(ActionConfigFile):  # type: ignore[misc]
+    """`--recipe FILE`, whose errors name the file."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (TypeError, ValueError, ArgumentError) as error:
+            raise ValueError(f"{values}: {error}") from error
+
+
+class _FieldsAsTyped(DefaultHelpFormatter):
+    """Shows a field as one types it: `loss.beta=BETA`."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if action.dest not in _all_fields():
+            return super()._format_action_invocation(action)
+        return f"{action.dest}={self._format_args(action, self._get_default_metavar_for_optional(action))}"
+
+
+@cache
+def _all_fields() -> set[str]:
+    """The names of all fields of all kinds of recipe."""
+    return {*fields_of(TrainRecipe), *fields_of(SFTRecipe)}
+
+
+def fields_of(kind: type, prefix: str = "") -> dict[str, Any]:
+    """Dotted names of all fields and sections of a record, with their types: `loss`, `loss.beta`, ..."""
+    fields = {}
+    for name, hint in get_type_hints(kind).items():
+        fields[prefix + name] = hint
+        for section in _sections(hint):
+            fields |= fields_of(section, f"{prefix}{name}.")
+    return fields
+
+
+def _sections(hint: Any) -> list[Any]:
+    """The records in a field's type: none, or the one that is maybe null."""
+    return [part for part in (hint, *get_args(hint)) if dataclasses.is_dataclass(part)]
+
+
+def _file_values(path: str) -> dict[str, Any]:
+    """What a recipe file holds, unconverted; ValueError when it is no YAML file of fields."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file; a recipe is a YAML file, an override field=value")
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: holds no fields; write one a line, such as `seed: 0`")
+    return values
+
+
+def _override_values(overrides: Sequence[str], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields and unconverted values of `field=value` texts."""
+    values = {}
+    for override in overrides:
+        name, _, text = override.partition("=")
+        try:
+            values[name] = text if fields.get(name) is str else yaml.safe_load(text)
+        except yaml.YAMLError:
+            values[name] = text
+    return values
+
+
+def _check_names(fields: Mapping[str, Any], values: Mapping[Any, Any], where: str, prefix: str = "") -> None:
+    """ValueError for an unknown field, a section that holds no fields, or null where it means nothing."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if name not in fields:
+            raise ValueError(f"{where}unknown field {name}{nearest(name, list(fields))}")
+        hint = fields[name]
+        if dataclasses.is_dataclass(hint) and not isinstance(value, Mapping):
+            first = dataclasses.fields(hint)[0].name
+            raise ValueError(f"{where}{name} is a section; set its fields, such as {name}.{first}")
+        if value is None and NoneType not in get_args(hint):
+            raise ValueError(f"{where}{name} must be {_words(hint)}, not null")
+        if isinstance(value, Mapping) and _sections(hint):
+            _check_names(fields, value, where, f"{name}.")
+
+
+def _one_line(message: str, fields: Mapping[str, Any]) -> str:
+    """What jsonargparse says of a mistake, in a line: the field, what it must be and what it is."""
+    if missing := re.search("arguments are required: (.*)", message):
+        return f"not set: {missing[1]}; set it in a recipe, or as {missing[1].split(', ')[0]}=VALUE"
+    where = message.partition('Parser key "')[0]
+    keys = re.findall('Parser key "(.+?)"', message)
+    value = re.search("(?:Got|Given) value: (.*)", message)
+    for name in (".".join(keys), *keys[:1]):
+        if name in fields and value:
+            return f"{where}{name} must be {_words(fields[name])}, not {value[1]}"
+    contradiction = re.search(r"Errors:\s+- (.*)", message)
+    return contradiction[1] if contradiction else " ".join(message.split())
+
+
+def _words(hint: Any) -> str:
+    """A type in words."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return (
+            "fields such as {" + ", ".join(f"{field.name}: {field.default}" for field in dataclasses.fields(hint)) + "}"
+        )
+    if origin is Literal:
+        return "one of " + ", ".join(parts)
+    if origin is list:
+        choices = get_args(parts[0])
+        return f"a list of {', '.join(choices)}, such as [{choices[0]}]" if choices else "a list such as [a, b]"
+    if origin is tuple:
+        return f"a list of {len(parts)}, each {_words(parts[0])}"
+    if parts:
+        return " or ".join(_words(part) for part in parts)
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}[hint]

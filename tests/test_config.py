@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from guide_rl.cli import as_options, main
+from guide_rl.cli import main
 from guide_rl.config import SFTRecipe, TrainRecipe
 from guide_rl.recipes import read_recipe, write_recipe
 from guide_rl.trainers.schedule import learning_rate
@@ -75,20 +75,6 @@ def test_overrides_win_over_the_file(small):
     assert (recipe.loss.beta, recipe.model.lora.rank, recipe.model.path) == (0.01, 4, "m")
 
 
-def test_short_forms_become_options():
-    assert as_options(["train", "r.yaml", "loss.beta=0.1", "--dry-run"]) == [
-        "train", "--recipe", "r.yaml", "--loss.beta=0.1", "--dry-run",
-    ]  # fmt: skip
-    assert as_options(["train", "--resume", "runs/x"]) == [
-        "train",
-        "--recipe",
-        "runs/x/recipe.yaml",
-        "--resume",
-        "runs/x",
-    ]
-    assert as_options(["--help"]) == ["--help"]
-
-
 @pytest.mark.parametrize(
     ("override", "field", "remedy"),
     [
@@ -110,33 +96,17 @@ def test_short_forms_become_options():
         ("loss.clip_low=1.5", "loss.clip_low", "below 1"),
         ("budget.rollouts=0", "budget.rollouts", "at least 1"),
         ("prompts.guided_template={question}", "prompts.guided_template", "{guidance} exactly once"),
+        ("prompts.system=thought_soluton", "prompts.system", "none, thought_solution"),
+        ("model.lora.rank=0", "model.lora.rank", "at least 1"),
     ],
 )
 def test_contradictions_fail_while_parsing_with_the_field_and_the_remedy(small, capsys, override, field, remedy):
     with pytest.raises(SystemExit) as stop:
         main(["train", str(small), *override.split()])
     message = capsys.readouterr().err
-    assert stop.value.code == 1
+    assert stop.value.code == 2
     assert field in message
     assert remedy in message
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["train", "missing.yaml"], "missing.yaml"),
-        (["train", "SMALL", "loss.clip_low=abc"], "loss.clip_low"),
-        (["train", "SMALL", "lss.beta=1"], "lss.beta"),
-        (["train", "SMALL", "guidance.trigger=sometimes"], "guidance.trigger"),
-        (["train"], "model.path"),
-        (["trian"], "trian"),
-    ],
-)
-def test_usage_errors_name_what_is_wrong(small, capsys, arguments, said):
-    with pytest.raises(SystemExit) as stop:
-        main([str(small) if argument == "SMALL" else argument for argument in arguments])
-    assert stop.value.code == 2
-    assert said in capsys.readouterr().err
 
 
 def test_learning_rates_rise_and_fall_as_the_schedule_says(small):

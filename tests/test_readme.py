@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from guide_rl.cli import _parsers, as_options
+from guide_rl.cli import parse
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -27,9 +27,8 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_parses(command, folder):
-    options = as_options(shlex.split(command)[1:])
-    parser, _ = _parsers(options[:1])
-    parser.parse_args(options)
+    name, *arguments = shlex.split(command)[1:]
+    parse(name, arguments)
 
 
 def test_make_targets_exist():
