@@ -1,6 +1,8 @@
 """Model and tokenizer, ready to train: precision, dropout off, LoRA, and what must be refused."""
 
 import contextlib
+import copy
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 from guide_rl.config import ModelConfig
+from guide_rl.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -53,30 +56,77 @@ def load_policy(config: ModelConfig, *, device: torch.device, seed: int, checkpo
         seed: seed of new LoRA weights.
         checkpoint: a checkpoint folder of a run with this recipe, to resume from.
 
+    With LoRA in bfloat16, the frozen matrices are stored in bfloat16: autocast would cast them at every use, to the
+    same numbers.
+
     Raises:
-        OSError: the model is not found (transformers' message).
+        FileNotFoundError: model.path is a folder without a model.
+        OSError: the model cannot be had from the hub, or is broken; names model.path.
         ValueError: it is not a causal language model that can be trained here.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    source = config.path if checkpoint is None or config.lora is not None else str(checkpoint)
+    path = os.path.expanduser(config.path)
+    source = path if checkpoint is None or config.lora is not None else str(checkpoint)
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
-    tokenizer = AutoTokenizer.from_pretrained(config.path if checkpoint is None else str(checkpoint), **options)
-    with quiet_transformers():
+    with quiet_transformers(), _naming_model_path(source):
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="sdpa", **options)
-        if checkpoint is None and (Path(config.path) / "adapter_config.json").is_file():
+        if checkpoint is None and (Path(path) / "adapter_config.json").is_file():
             from peft import AutoPeftModelForCausalLM
 
             # Another run's LoRA checkpoint: start from its merged weights.
-            model = AutoPeftModelForCausalLM.from_pretrained(config.path, dtype=torch.float32).merge_and_unload()
+            model = AutoPeftModelForCausalLM.from_pretrained(path, dtype=torch.float32).merge_and_unload()
             model.requires_grad_(True)
+        tokenizer = load_tokenizer(path if checkpoint is None else str(checkpoint), **options)
     model = model.to(device)  # type: ignore[arg-type]
     if config.lora is not None:
         model = _with_lora(model, config, seed, checkpoint)
+        _store_frozen_matrices(Policy(model, tokenizer).backbone, precision(config, device))
     disable_dropout(model)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return Policy(model, tokenizer)
+
+
+def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model.
+
+    Where tokenizer_config.json names no class but the general one, tokenizer.json is taken as it is. AutoTokenizer
+    rebuilds it as the class of some model types, Qwen2 among them, so that other tokens come out.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    config = get_tokenizer_config(path, trust_remote_code=trust_remote_code)
+    as_it_is = config.get("tokenizer_class") in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    if as_it_is and "auto_map" not in config:
+        return PreTrainedTokenizerFast.from_pretrained(path)
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+
+
+@contextlib.contextmanager
+def _naming_model_path(path: str) -> Iterator[None]:
+    """Say what is wrong with model.path: at once for what looks like a folder, else as the hub says it."""
+    from transformers.utils import cached_file
+
+    folder, is_folder = Path(path), Path(path).is_dir()
+    looks_local = is_folder or path.startswith(("/", ".")) or path.count("/") > 1
+    if looks_local and not _holds_model(folder):
+        in_run = folder / "model" if _holds_model(folder / "model") else RunFolder(folder).latest_checkpoint()
+        hint = f"; it is a run, so give {in_run}" if in_run else ""
+        raise FileNotFoundError(f"model.path {path}: no such model folder (it has no config.json){hint}")
+    try:
+        if not is_folder:  # one request for all: loading would retry for each of several files
+            cached_file(path, "config.json", _raise_exceptions_for_missing_entries=False)
+        yield
+    except OSError as error:
+        advice = "" if is_folder else " Check the name, the network and HF_HUB_OFFLINE, or give a folder."
+        raise OSError(f"model.path {path}: {' '.join(str(error).splitlines()[:2])}{advice}") from error
+
+
+def _holds_model(folder: Path) -> bool:
+    """Whether a folder holds a model or an adapter in Hugging Face format."""
+    return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
 
 
 def disable_dropout(model: nn.Module) -> None:
@@ -119,11 +169,9 @@ def explain_out_of_memory(knob: str) -> Iterator[None]:
 
 
 def export(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a folder that `from_pretrained` loads without peft: LoRA weights are merged into a copy."""
+    """Write a folder that `from_pretrained` loads without peft: LoRA weights are merged into a copy, in float32."""
     if hasattr(model, "merge_and_unload"):
-        import copy
-
-        model = copy.deepcopy(model).merge_and_unload()
+        model = copy.deepcopy(model).float().merge_and_unload()
     save(model, tokenizer, folder)
 
 
@@ -134,23 +182,30 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def export_checkpoint(source: Path, folder: Path) -> None:
-    """`guide export`: write a checkpoint (or a run's newest) as one plain model folder.
+def export_checkpoint(source: Path, folder: Path, *, best: bool = False) -> None:
+    """`guide export`: write a checkpoint as one plain model folder, LoRA merged.
+
+    Args:
+        source: a checkpoint, or a run (its newest checkpoint).
+        folder: where to write; must not hold anything.
+        best: of a run, the checkpoint with the best held-out pass@1 instead.
 
     Raises:
         FileNotFoundError: `source` is neither a checkpoint nor a run with one.
         FileExistsError: `folder` holds something already.
+        ValueError: the best is asked for and was not measured, or was before the first step.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    from guide_rl.run_folder import RunFolder
-
-    if (source / "recipe.yaml").is_file():
-        source = RunFolder.open(source).latest_checkpoint() or source
-    if not any((source / name).is_file() for name in ("config.json", "adapter_config.json")):
+    run = RunFolder(source)
+    if best:
+        source = _best_checkpoint(run)
+    elif (source / "recipe.yaml").is_file():
+        source = run.latest_checkpoint() or source / "model"
+    if not _holds_model(source):
         raise FileNotFoundError(f"{source} holds no checkpoint; give a folder like runs/x/checkpoints/step-000100")
     if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty; give another folder")
+        raise FileExistsError(f"{folder} holds something already; give another folder")
     with quiet_transformers():
         if (source / "adapter_config.json").is_file():
             from peft import AutoPeftModelForCausalLM
@@ -158,7 +213,24 @@ def export_checkpoint(source: Path, folder: Path) -> None:
             model = AutoPeftModelForCausalLM.from_pretrained(str(source), dtype=torch.float32)
         else:
             model = AutoModelForCausalLM.from_pretrained(str(source), dtype=torch.float32)
-    export(model, AutoTokenizer.from_pretrained(str(source)), folder)
+    export(model, load_tokenizer(str(source)), folder)
+
+
+def _best_checkpoint(run: RunFolder) -> Path:
+    """The checkpoint of the best held-out pass@1, as the newest one's trainer.pt has it."""
+    newest = run.latest_checkpoint()
+    if newest is None or not (newest / "trainer.pt").is_file():
+        raise ValueError(
+            f"{run.path} is no run of `guide train` with a checkpoint, so none of its checkpoints is the best"
+        )
+    state = torch.load(newest / "trainer.pt", map_location="cpu", weights_only=True, mmap=True)
+    if state["best_score"] < 0:
+        raise ValueError(f"{run.path}: nothing was evaluated (evaluation.every is 0), so no checkpoint is the best")
+    if state["best_step"] == 0:
+        raise ValueError(
+            f"{run.path}: the held-out pass@1 was best before the first step; the best is the run's model.path"
+        )
+    return run.checkpoints / f"step-{state['best_step']:06d}"
 
 
 def _with_lora(model: Any, config: ModelConfig, seed: int, checkpoint: Path | None) -> Any:
@@ -178,6 +250,14 @@ def _with_lora(model: Any, config: ModelConfig, seed: int, checkpoint: Path | No
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, lora)
+
+
+def _store_frozen_matrices(backbone: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the frozen matrices under adapters in the dtype that autocast multiplies them in."""
+    for module in backbone.modules():
+        base = getattr(module, "base_layer", None)
+        if isinstance(base, nn.Linear):
+            base.to(dtype)
 
 
 @contextlib.contextmanager
