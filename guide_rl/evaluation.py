@@ -22,6 +22,7 @@ def evaluate(
     config: EvaluationConfig,
     *,
     seed: int,
+    report: Callable[[str], None] = lambda text: None,
 ) -> tuple[Metrics, list[Group]]:
     """Greedy pass@1 and, with `samples`, unbiased pass@k at temperature 1 over plain prompts.
 
@@ -32,6 +33,7 @@ def evaluate(
         grader: judges the rollouts.
         config: the recipe's `evaluation` section.
         seed: the recipe's seed.
+        report: is told how far it is, at every problem.
 
     Returns:
         Metrics `evaluation/pass@1` (greedy), `evaluation/sampled_pass@1` and `evaluation/pass@k` for k in powers of
@@ -44,18 +46,22 @@ def evaluate(
         powers = [2**i for i in range(config.samples.bit_length()) if 2**i <= config.samples]
         plans.append((1.0, config.samples, {k: f"pass@{k}" if k > 1 else "sampled_pass@1" for k in powers}))
     for temperature, samples, names in plans:
-        groups = list(
-            sample_groups(
-                problems,
-                prompt_ids,
-                sampler_for(temperature),
-                grader,
-                k=samples,
-                k_guided=samples,
-                trigger="never",
-                seed=(seed, EVALUATION_STREAM),
-            )
+        stream = sample_groups(
+            problems,
+            prompt_ids,
+            sampler_for(temperature),
+            grader,
+            k=samples,
+            k_guided=samples,
+            trigger="never",
+            seed=(seed, EVALUATION_STREAM),
         )
+        groups: list[Group] = []
+        for group in stream:
+            groups.append(group)
+            report(
+                f"{len(groups)} of {len(problems)} problems, {'greedy' if temperature == 0 else f'{samples} samples'}"
+            )
         for stratum in sorted({problem.stratum for problem in problems} | {""}):
             corrects = [
                 [grade.correct for grade in group.grades] for group in groups if stratum in ("", group.problem.stratum)

@@ -1,32 +1,54 @@
-"""What a run shows while it works: one live line on a terminal, one line a step elsewhere."""
+"""What a run shows while it works: two live lines on a terminal, one line a step elsewhere."""
 
 import time
 from collections.abc import Mapping
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
+
+from guide_rl.config import BudgetConfig
+
+SHOWN = {
+    "reward": "reward {:.3f}",
+    "accuracy/plain": "plain accuracy {:.1%}",
+    "guidance/rescued_share": "rescued {:.0%}",
+    "grad_norm": "gradient {:.2g}",
+    "evaluation/pass@1": "held-out pass@1 {:.1%}",
+}
+"""What is shown of a step's metrics: key -> form. The loss is not: on policy it is about 0 whatever happens."""
 
 
 class Progress:
-    """Phase, tokens per second, time left, reward and share rescued of a run.
+    """Phase, tokens per second, time left, and a few metrics of a run.
 
     Args:
         total: steps of the run.
-        done: steps done before (resumed runs).
+        budget: what may end the run before its last step.
         label: what stands in front.
+        shown: metrics key -> form, of what is shown.
         console: where to write; standard error by default, so that standard output stays clean.
     """
 
-    def __init__(self, total: int, *, done: int = 0, label: str = "train", console: Console | None = None) -> None:
+    def __init__(
+        self,
+        total: int,
+        budget: BudgetConfig | None = None,
+        *,
+        label: str = "train",
+        shown: Mapping[str, str] = SHOWN,
+        console: Console | None = None,
+    ) -> None:
         self.console = console or Console(stderr=True)
-        self.label, self.total, self.done, self._first = label, total, done, done
+        self.label, self.total, self.done, self.shown = label, total, 0, shown
+        limits = {} if budget is None else {"rollouts": budget.rollouts, "tokens": budget.tokens}
+        self._limits = {name: limit for name, limit in limits.items() if limit is not None}
         self._phase, self._detail, self._tokens_per_s = "starting", "", 0.0
         self._metrics: Mapping[str, float] = {}
-        self._started = time.monotonic()
-        self._live = Live(get_renderable=self._line, console=self.console, refresh_per_second=4, transient=True)
+        self._started, self._start_share = time.monotonic(), 0.0
+        self._share = 0.0
+        self._live = Live(get_renderable=self._lines, console=self.console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> "Progress":
         if self.console.is_terminal:
@@ -39,10 +61,10 @@ class Progress:
         if self._live.is_started:
             self._live.stop()
 
-    def resumed_at(self, step: int) -> None:
-        """Count time left from here: the run has done `step` steps before."""
-        self.done = self._first = step
-        self._started = time.monotonic()
+    def resumed_at(self, step: int, spent: Mapping[str, float] | None = None) -> None:
+        """Count time left from here: the run has done `step` steps and spent rollouts and tokens before."""
+        self.done, self._share = step, self._share_done(step, spent or {})
+        self._started, self._start_share = time.monotonic(), self._share
 
     def phase(self, name: str, detail: str = "") -> None:
         """Say what is being done now."""
@@ -51,9 +73,15 @@ class Progress:
     def step_done(self, step: int, metrics: Mapping[str, float], tokens_per_s: float | None = None) -> None:
         """Take a finished step's (or evaluation's) numbers; without a terminal, print its line."""
         self.done, self._metrics = step, metrics
+        spent = {name: metrics.get(f"total/{name}", 0.0) for name in self._limits}
+        self._share = max(self._share, self._share_done(step, spent))
         self._tokens_per_s = tokens_per_s or self._tokens_per_s
         if not self.console.is_terminal:
             self.console.print(self._summary(), highlight=False, soft_wrap=True)
+
+    def _share_done(self, step: int, spent: Mapping[str, float]) -> float:
+        """How much of the run is done: by its steps or by its budget, whichever is nearer to its end."""
+        return max(step / self.total, *(spent.get(name, 0.0) / limit for name, limit in self._limits.items()), 0.0)
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
@@ -62,26 +90,20 @@ class Progress:
     def _summary(self) -> str:
         """The line of numbers."""
         parts = [f"{self.label} {self.done}/{self.total}"]
-        shown = {
-            "loss": "loss {:.3g}",
-            "reward": "reward {:.3f}",
-            "accuracy/plain": "plain accuracy {:.1%}",
-            "guidance/rescued_share": "rescued {:.0%}",
-            "evaluation/pass@1": "held-out pass@1 {:.1%}",
-        }
-        parts += [form.format(self._metrics[key]) for key, form in shown.items() if key in self._metrics]
+        parts += [form.format(self._metrics[key]) for key, form in self.shown.items() if key in self._metrics]
         if self._tokens_per_s:
             parts.append(f"{self._tokens_per_s:,.0f} tokens/s")
-        if self.done > self._first:
-            left = (time.monotonic() - self._started) / (self.done - self._first) * (self.total - self.done)
+        if self._share > self._start_share:
+            elapsed = time.monotonic() - self._started
+            left = elapsed / (self._share - self._start_share) * max(0.0, 1.0 - self._share)
             parts.append(f"{duration(left)} left")
         return "  ".join(parts)
 
-    def _line(self) -> Table:
-        """The live line: numbers of the last step, and the phase of this one."""
-        grid = Table.grid(padding=(0, 2))
-        grid.add_row(Text(self._summary(), style="bold"), Text(f"{self._phase} {self._detail}".strip(), style="dim"))
-        return grid
+    def _lines(self) -> Group:
+        """The live lines: numbers of the last step, and the phase of this one; cut off where the terminal ends."""
+        numbers = Text(self._summary(), style="bold", no_wrap=True, overflow="ellipsis")
+        phase = Text(f"{self._phase} {self._detail}".strip(), style="dim", no_wrap=True, overflow="ellipsis")
+        return Group(numbers, phase)
 
 
 def duration(seconds: float) -> str:

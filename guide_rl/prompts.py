@@ -30,6 +30,8 @@ class PromptCounts:
     """Problems whose guidance was dropped because the guided prompt is over the limit."""
     without_guidance: int
     """Problems that had no guidance to begin with."""
+    longest: int
+    """Tokens of the longest prompt, plain or guided, of the problems that remain."""
 
 
 class Prompts:
@@ -108,23 +110,28 @@ class Prompts:
             ValueError: a prompt is over `prompts.max_tokens` and `prompts.too_long` is fail, or nothing is left.
         """
         kept: list[Problem] = []
-        too_long = guidance_too_long = 0
+        too_long = guidance_too_long = longest = 0
         for problem in problems:
-            if self._over_limit(len(self.plain_ids(problem)), problem, "plain"):
+            length = len(self.plain_ids(problem))
+            if self._over_limit(length, problem, "plain"):
                 too_long += 1
                 continue
             if problem.guidance is not None:
                 self.check(problem)
-                if self._over_limit(len(self.guided_ids(problem)), problem, "guided"):
+                guided_length = len(self.guided_ids(problem))
+                if self._over_limit(guided_length, problem, "guided"):
                     guidance_too_long += 1
                     problem = replace(problem, guidance=None)
+                else:
+                    length = max(length, guided_length)
+            longest = max(longest, length)
             kept.append(problem)
         if not kept:
             raise ValueError(
                 f"all {too_long} problems have prompts over prompts.max_tokens ({self.config.max_tokens}); raise it"
             )
         without = sum(problem.guidance is None for problem in problems)
-        return kept, PromptCounts(len(kept), too_long, guidance_too_long, without)
+        return kept, PromptCounts(len(kept), too_long, guidance_too_long, without, longest)
 
     def _over_limit(self, length: int, problem: Problem, kind: str) -> bool:
         """Whether a prompt is too long; raises where the recipe says so."""

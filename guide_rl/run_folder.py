@@ -1,11 +1,12 @@
 """What a run leaves behind, and how nothing of it gets lost.
 
     RUN/recipe.yaml            the recipe as resolved
-    RUN/versions.json          the versions it ran with
+    RUN/versions.json          the versions it started with, and the SHA-256 of the files that it reads
     RUN/metrics.jsonl          one line a step: everything that follows from recipe and seed
-    RUN/timings.jsonl          one line a step: seconds, tokens per second, memory
+    RUN/timings.jsonl          one line a step: seconds and tokens per second
     RUN/rollouts.jsonl         one line a rollout
     RUN/checkpoints/step-*/    Hugging Face format, and trainer.pt beside it
+    RUN/model/                 the trained model, at the end
 
 A checkpoint is written under another name, synced, and renamed: it is there whole or not at all. It records how
 long the line files were, so that resuming cuts off what a killed run wrote after it.
@@ -14,6 +15,7 @@ long the line files were, so that resuming cuts off what a killed run wrote afte
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -40,8 +42,13 @@ class RunFolder:
         self.path = Path(path)
 
     @classmethod
-    def create(cls, path: str | Path, recipe_yaml: str) -> "RunFolder":
+    def create(cls, path: str | Path, recipe_yaml: str, inputs: Mapping[str, str] | None = None) -> "RunFolder":
         """Make the folder of a new run.
+
+        Args:
+            path: where; must not hold a run yet.
+            recipe_yaml: the recipe as resolved.
+            inputs: field of the recipe -> file that the run reads; `check_inputs` tells when one has changed.
 
         Raises:
             FileExistsError: it holds a run already.
@@ -49,11 +56,12 @@ class RunFolder:
         run = cls(path)
         if (run.path / "recipe.yaml").exists():
             raise FileExistsError(
-                f"{run.path} holds a run already; continue it with `guide train --resume {run.path}`, "
-                "or give this one another folder (run=...)"
+                f"{run.path} holds a run already; continue it with `--resume {run.path}`, or give this one another "
+                "folder (run=...)"
             )
+        versions = _versions() | {"files": {name: _sha256(file) for name, file in (inputs or {}).items()}}
         run.checkpoints.mkdir(parents=True, exist_ok=True)
-        run._write("versions.json", json.dumps(_versions(), indent=2) + "\n")
+        run._write("versions.json", json.dumps(versions, indent=2) + "\n")
         run._write("recipe.yaml", recipe_yaml)
         return run
 
@@ -65,15 +73,15 @@ class RunFolder:
             raise FileNotFoundError(f"{run.path} holds no run (no recipe.yaml); start one with `guide train RECIPE`")
         return run
 
-    def check_recipe(self, recipe_yaml: str) -> None:
-        """Raise ValueError naming every field in which a recipe differs from the run's own."""
+    def check_recipe(self, recipe_yaml: str, may_change: Sequence[str] = ()) -> None:
+        """Raise ValueError naming every field, but those that may change, in which a recipe differs from the run's."""
         import yaml
 
         old = _flat(yaml.safe_load((self.path / "recipe.yaml").read_text(encoding="utf-8")))
         new = _flat(yaml.safe_load(recipe_yaml))
         changed = [
             f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
-            for key in sorted({*old, *new})
+            for key in sorted({*old, *new} - set(may_change))
             if old.get(key) != new.get(key)
         ]
         if changed:
@@ -81,6 +89,20 @@ class RunFolder:
                 f"{self.path} was started with another recipe ({'; '.join(changed)}). Resume it unchanged, or "
                 f"start a new run from its weights with model.path={self.latest_checkpoint() or self.path}"
             )
+
+    def write_recipe(self, recipe_yaml: str) -> None:
+        """Put a recipe that `check_recipe` accepted in the place of the run's own."""
+        self._write("recipe.yaml", recipe_yaml)
+
+    def check_inputs(self, inputs: Mapping[str, str]) -> None:
+        """Raise ValueError when a file that the run reads is not what it was when the run was created."""
+        known = json.loads((self.path / "versions.json").read_text(encoding="utf-8")).get("files", {})
+        for name, file in inputs.items():
+            if known.get(name, _sha256(file)) != _sha256(file):
+                raise ValueError(
+                    f"{file} ({name}) has changed since {self.path} was started; restore it, or start a new run from "
+                    f"its weights with model.path={self.latest_checkpoint() or self.path}"
+                )
 
     def lock(self) -> TextIO:
         """Keep other processes off this run while the returned file is open; the lock ends with the process.
@@ -131,24 +153,37 @@ class RunFolder:
         Raises:
             DiskFull: no space; the half-written folder is removed, older checkpoints are untouched.
         """
-        final, partial = self.checkpoints / f"step-{step:06d}", self.checkpoints / f".step-{step:06d}.partial"
+
+        def write_all(partial: Path) -> None:
+            write(partial)
+            for name in LINE_FILES:
+                (self.path / name).touch()
+                _sync(self.path / name)
+            lengths = {name: (self.path / name).stat().st_size for name in LINE_FILES}
+            (partial / "line_files.json").write_text(json.dumps(lengths))
+
+        return self.put(f"checkpoints/step-{step:06d}", write_all)
+
+    def put(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Let `write` fill a folder, then put it in place at once, instead of what was there.
+
+        Raises:
+            DiskFull: no space; the half-written folder is removed.
+        """
+        final = self.path / name
+        partial = final.with_name(f".{final.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         try:
             with _explained(self.path):
                 partial.mkdir(parents=True)
                 write(partial)
-                for name in LINE_FILES:
-                    (self.path / name).touch()
-                    _sync(self.path / name)
-                lengths = {name: (self.path / name).stat().st_size for name in LINE_FILES}
-                (partial / "line_files.json").write_text(json.dumps(lengths))
                 for file in partial.rglob("*"):
                     _sync(file)
                 _sync(partial)
                 if final.exists():
                     shutil.rmtree(final)
                 partial.rename(final)
-                _sync(self.checkpoints)
+                _sync(final.parent)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -250,9 +285,17 @@ def _says_disk_full(error: Exception) -> bool:
     return any(words in text for words in ("no space left", "disk quota", "file write failed", "unexpected pos"))
 
 
-def _versions() -> dict[str, str]:
+def _sha256(file: str) -> str | None:
+    """What a file holds, in short; None when there is none (whoever reads it says so)."""
+    if not Path(file).is_file():
+        return None
+    with Path(file).open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _versions() -> dict[str, Any]:
     """What this process runs with."""
-    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    versions: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     for name in _VERSIONS:
         try:
             versions[name] = version(name)

@@ -17,6 +17,7 @@ from guide_rl.logprobs import Row
 from guide_rl.metrics import group_metrics
 from guide_rl.policy import export_checkpoint
 from guide_rl.trainers.dry_run import dry_run
+from guide_rl.types import Grade
 
 
 @pytest.fixture(scope="module")
@@ -425,3 +426,52 @@ def test_a_dry_run_shows_both_prompts_and_refuses_what_training_would_refuse(fol
     assert "GFLOP/s measured here" in text
     with pytest.raises(ValueError, match="problems_per_step is 64"):
         dry_run(recipe(folder, "problems_per_step=64"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sampling.max_tokens=500", r"a prompt of 17 tokens .* lower sampling\.max_tokens to 495 or less"),
+        ("evaluation.max_tokens=510", r"a prompt of 6 tokens .* lower evaluation\.max_tokens to 506 or less"),
+    ],
+)
+def test_rollouts_that_the_model_has_no_positions_for_are_refused_while_setting_up(folder, override, message):
+    settings = ("evaluation.every=1", f"problems.evaluation={folder}/train.jsonl", override)
+    for start in (trainer, lambda *arguments: dry_run(recipe(*arguments))):
+        with pytest.raises(ValueError, match=message):
+            start(folder, *settings)
+
+
+def test_plain_training_reads_no_guidance(folder):
+    trained = trainer(folder, "guidance.trigger=never", "prompts.max_tokens=8", "prompts.too_long=fail")
+    assert all(problem.guidance is None for problem in trained.problems)
+
+
+def test_a_step_whose_every_grade_is_a_failure_stops_the_run_before_the_update(folder):
+    trained = trainer(folder)
+    verdicts = iter(["error: KeyError", "timeout"] * 100)
+    trained.grader = FailingGrader(lambda: next(verdicts))
+    with pytest.raises(
+        ValueError, match=r"failed on every rollout .*x error: KeyError.*x timeout.* Correct the grader"
+    ):
+        trained.fit()
+    assert trained.step_done == 0
+    verdicts = iter(["wrong"] + ["error: KeyError"] * 1000)
+    run_steps(trained, 1)
+    assert trained.step_done == 1
+
+
+class FailingGrader:
+    """Every rollout is wrong, with the next verdict."""
+
+    def __init__(self, verdict):
+        self.verdict = verdict
+
+    def submit(self, problem, rollout):
+        verdict = "truncated" if rollout.finish == "length" else self.verdict()
+
+        class Done:
+            def result(self) -> Grade:
+                return Grade(0.0, False, verdict)
+
+        return Done()

@@ -15,6 +15,8 @@ from toy_run import recipe, trainer, write_inputs
 from guide_rl.interrupts import Interrupts
 from guide_rl.recipes import write_recipe
 from guide_rl.run_folder import DiskFull, RunFolder
+from guide_rl.trainers.local import LocalTrainer, may_change, train
+from guide_rl.trainers.update import PolicyUpdate
 
 SETTINGS = (
     "steps=5",
@@ -60,8 +62,9 @@ def test_an_interrupted_run_resumes_bit_for_bit(folder, whole, monkeypatch, stop
     step, phase = stop_at
     name = f"stopped-{step}-{phase}"
     stopped = trainer(folder, *settings(folder, name))
-    method = {"sample": "sample", "update": "update", "evaluate": "_evaluate_if_due"}[phase]
-    original = getattr(stopped, method)
+    method = {"sample": "sample", "update": "__call__", "evaluate": "_evaluate_if_due"}[phase]
+    owner = PolicyUpdate if phase == "update" else LocalTrainer
+    original = getattr(owner, method)
 
     def interrupted(*arguments):
         due = stopped.step_done == step if phase == "evaluate" else stopped.step_done == step - 1
@@ -70,9 +73,10 @@ def test_an_interrupted_run_resumes_bit_for_bit(folder, whole, monkeypatch, stop
             time.sleep(0.01)
         return original(*arguments)
 
-    monkeypatch.setattr(stopped, method, interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        stopped.fit()
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, method, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.fit()
     saved = stopped.run.latest_checkpoint()
     assert saved is not None
     assert saved.name == f"step-{step if phase in ('update', 'evaluate') else step - 1:06d}"
@@ -137,6 +141,34 @@ def test_a_changed_recipe_is_refused_and_the_fields_are_named(folder):
         run.check_recipe(write_recipe(recipe(folder, "loss.beta=0.1", "steps=4")))
     assert "model.path=" in str(error.value)
     run.check_recipe(write_recipe(recipe(folder)))
+
+
+def test_a_run_that_is_resumed_with_more_steps_is_the_longer_run(folder):
+    steps_3, steps_5 = ((f"steps={n}", "checkpoints.every=2", "trackers=[]") for n in (3, 5))
+    long = train(recipe(folder, f"run={folder}/long", *steps_5))
+    first = train(recipe(folder, f"run={folder}/short", *steps_3))
+    resumed = train(recipe(folder, f"run={folder}/short", *steps_5), resume=str(first.path))
+    same_runs(long, resumed)
+    assert "steps: 5\n" in (first.path / "recipe.yaml").read_text()
+
+
+def test_steps_may_not_change_where_the_learning_rate_depends_on_them(folder):
+    assert "steps" in may_change(recipe(folder))
+    assert "steps" not in may_change(recipe(folder, "optimizer.schedule=cosine"))
+    assert "loss.beta" not in may_change(recipe(folder))
+
+
+def test_a_changed_problem_file_is_refused_on_resume(folder, tmp_path):
+    problems = tmp_path / "train.jsonl"
+    text = (folder / "train.jsonl").read_text()
+    problems.write_text(text)
+    settings = recipe(folder, f"run={tmp_path}/run", f"problems.train={problems}", "steps=1")
+    run = train(settings)
+    problems.write_text(text.replace("double", "triple"))
+    with pytest.raises(ValueError, match=r"train.jsonl \(problems.train\) has changed since"):
+        train(settings, resume=str(run.path))
+    problems.write_text(text)
+    train(settings, resume=str(run.path))
 
 
 def test_a_folder_with_a_run_is_not_overwritten(folder):

@@ -9,6 +9,7 @@ from tiny_models import tiny_model, tiny_tokenizer
 from transformers import DynamicCache
 
 from guide_rl.samplers import kv_cache, token_choice
+from guide_rl.samplers.causal_lm import CausalLM
 from guide_rl.samplers.rollout_text import RolloutText
 from guide_rl.samplers.transformers import TransformersSampler
 from guide_rl.types import Request, Rollout
@@ -458,9 +459,11 @@ def test_prompts_that_cannot_be_continued_are_refused_before_anything_is_added()
         stream.submit([*good, Request("p", 0, False, ())])
     with pytest.raises(
         ValueError,
-        match=r"max_position_embeddings of 32.*max_tokens \(to 2 or less\).*prompts.max_tokens \(to 20 or less",
+        match=r"embeddings of 32; lower sampling.max_tokens to 2 or less or prompts.max_tokens to 20 or less or train",
     ):
         stream.submit([*good, Request("p", 0, False, (7,) * 30)])
+    with pytest.raises(ValueError, match=r"embeddings of 32; lower evaluation.max_tokens to 12 or less or train"):
+        CausalLM(tiny_model("gpt2", n_positions=32)).check_length(20, 40, knob="evaluation.max_tokens")
     with pytest.raises(ValueError, match="token ids from 7 to 5000"):
         stream.submit([*good, Request("p", 0, False, (7, 5000))])
     assert stream.progress.waiting == 0
@@ -523,5 +526,5 @@ def test_running_out_of_memory_names_the_knob():
     model.model.layers[0].mlp.register_forward_pre_hook(out_of_memory)
     stream = sampler(model, batch_size=3)
     stream.submit(requests(["12+7"]))
-    with pytest.raises(RuntimeError, match=r"sampling.batch_size \(now 3\)"):
+    with pytest.raises(MemoryError, match=r"lower sampling\.batch_size or sampling\.max_tokens"):
         stream.poll()

@@ -109,24 +109,30 @@ class CausalLM:
                 f"the prompt holds token ids from {min(prompt)} to {max(prompt)}, the model knows 0 to "
                 f"{self.config.vocab_size - 1}; the tokenizer is not this model's"
             )
-        for limit, name, remedy in self._length_limits():
-            if len(prompt) + max_tokens > limit:
-                raise ValueError(
-                    f"a prompt of {len(prompt)} tokens and a rollout of {max_tokens} exceed the model's {name} of "
-                    f"{limit}; lower sampling.max_tokens (to {limit - len(prompt)} or less) or prompts.max_tokens "
-                    f"(to {limit - max_tokens} or less){remedy}"
-                )
+        self.check_length(len(prompt), max_tokens)
+
+    def check_length(self, prompt_tokens: int, max_tokens: int, *, knob: str = "sampling.max_tokens") -> None:
+        """Raise ValueError when a prompt of so many tokens leaves less room than `max_tokens`, which `knob` sets."""
+        for limit, name, instead in self._length_limits():
+            if prompt_tokens + max_tokens <= limit:
+                continue
+            rooms = ((knob, limit - prompt_tokens), ("prompts.max_tokens", limit - max_tokens))
+            remedies = [f"{field} to {room} or less" for field, room in rooms if room >= 1]
+            raise ValueError(
+                f"a prompt of {prompt_tokens} tokens and a rollout of {max_tokens} exceed the model's {name} of "
+                f"{limit}; " + " or ".join([f"lower {' or '.join(remedies)}"] * bool(remedies) + [instead])
+            )
 
     def _length_limits(self) -> list[tuple[int, str, str]]:
-        """The limits on prompt + rollout: number, what it is called, what else helps."""
+        """The limits on prompt + rollout: number, what it is called, what helps besides shorter texts."""
         types = getattr(self.config, "layer_types", None) or WHOLE_ROW_LAYERS
         limits = [
-            ("max_position_embeddings", True, ""),
-            ("sliding_window", "sliding_attention" in types, f", or {INSTEAD}"),
-            ("attention_chunk_size", "chunked_attention" in types, f", or {INSTEAD}"),
+            ("max_position_embeddings", True, "train a model with more positions"),
+            ("sliding_window", "sliding_attention" in types, INSTEAD),
+            ("attention_chunk_size", "chunked_attention" in types, INSTEAD),
         ]
-        sizes = [(getattr(self.config, name, None), name, remedy) for name, applies, remedy in limits if applies]
-        return [(size, name, remedy) for size, name, remedy in sizes if size is not None]
+        sizes = [(getattr(self.config, name, None), name, instead) for name, applies, instead in limits if applies]
+        return [(size, name, instead) for size, name, instead in sizes if size is not None]
 
     def _check_architecture(self) -> None:
         """Refuse models without a key-value row per token in every layer."""

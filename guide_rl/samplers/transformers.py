@@ -6,13 +6,13 @@ share is run once. Which request enters when depends on tokens only, never on th
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from guide_rl.policy import explain_out_of_memory
 from guide_rl.samplers.causal_lm import CausalLM, Ids
 from guide_rl.samplers.kv_cache import RowCache
 from guide_rl.samplers.rollout_text import RolloutText
@@ -125,9 +125,9 @@ class TransformersSampler:
 
         Raises:
             FloatingPointError: a logit is NaN, or none is finite.
-            RuntimeError: the device is out of memory.
+            MemoryError: out of memory; names the settings to lower.
         """
-        with self._lm.sampling(), _memory_advice(self._batch_size):
+        with self._lm.sampling(), explain_out_of_memory("sampling.batch_size or sampling.max_tokens"):
             while self._rows or self._waiting:
                 if finished := self._step():
                     return finished
@@ -279,17 +279,6 @@ def _batches(prompts: Sequence[Ids]) -> Iterator[Sequence[Ids]]:
         size = max(1, PREFILL_TOKENS // len(prompts[start]))
         yield prompts[start : start + size]
         start += size
-
-
-@contextmanager
-def _memory_advice(batch_size: int) -> Iterator[None]:
-    """Name the knob when the device runs out of memory."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise RuntimeError(
-            f"out of device memory while sampling; lower sampling.batch_size (now {batch_size}) or sampling.max_tokens"
-        ) from error
 
 
 def _check_settings(

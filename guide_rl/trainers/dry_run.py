@@ -12,6 +12,7 @@ from guide_rl.policy import Policy, load_policy, pick_device, precision
 from guide_rl.progress import duration
 from guide_rl.prompts import Prompts
 from guide_rl.recipes import write_recipe
+from guide_rl.samplers.causal_lm import CausalLM
 from guide_rl.trainers.problem_sets import held_out_problems, training_problems
 from guide_rl.types import Problem
 
@@ -29,8 +30,9 @@ def dry_run(recipe: TrainRecipe) -> str:
     policy = load_policy(replace(recipe.model, gradient_checkpointing=False), device=device, seed=recipe.seed)
     prompts = Prompts(policy.tokenizer, recipe.prompts)
     notes: list[str] = []
-    problems = training_problems(recipe, prompts, notes.append)
-    held_out_problems(recipe, prompts, notes.append)
+    lm = CausalLM(policy.model)
+    problems = training_problems(recipe, prompts, lm, notes.append)
+    held_out_problems(recipe, prompts, lm, notes.append)
     shown = next((problem for problem in problems if problem.guidance is not None), problems[0])
     parts = [
         "# The recipe\n",
@@ -75,7 +77,9 @@ def memory_estimate(policy: Policy, recipe: TrainRecipe, longest_prompt: int) ->
     columns = longest_prompt + recipe.sampling.max_tokens
     cache = 2 * config.num_hidden_layers * heads * width * columns * rows * bytes_each
     layers = 1 if recipe.model.gradient_checkpointing else config.num_hidden_layers
-    activations = recipe.optimizer.tokens_per_microbatch * config.hidden_size * 20 * layers * bytes_each
+    rollouts = recipe.problems_per_step * (recipe.sampling.k + recipe.k_guided * (recipe.guidance.trigger != "never"))
+    tokens = min(recipe.optimizer.tokens_per_microbatch, rollouts * columns)
+    activations = tokens * config.hidden_size * 20 * layers * bytes_each
     copies = 4 * total * (2 if recipe.loss.beta > 0 and recipe.model.lora is None else 1)
     state = copies + 12 * trained
     return (

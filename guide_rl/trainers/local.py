@@ -7,6 +7,8 @@ checkpoints and resuming.
 import importlib.util
 import json
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,9 @@ from guide_rl.progress import Progress
 from guide_rl.prompts import Prompts
 from guide_rl.recipes import write_recipe
 from guide_rl.run_folder import DiskFull, RunFolder, rollout_lines
+from guide_rl.samplers.causal_lm import CausalLM
 from guide_rl.samplers.transformers import TransformersSampler
 from guide_rl.trainers.problem_sets import held_out_problems, training_problems
-from guide_rl.trainers.update import PolicyUpdate
 from guide_rl.trainers.update import PolicyUpdate
 from guide_rl.types import Grader, Group, Problem
 
@@ -46,27 +48,41 @@ def train(recipe: TrainRecipe, *, resume: str | None = None) -> RunFolder:
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the last whole step is saved.
         ValueError, OSError, MemoryError, FloatingPointError: what went wrong and what to do about it.
     """
-    if resume is None:
-        run = RunFolder.create(recipe.run, write_recipe(recipe))
-    else:
-        run = RunFolder.open(resume)
-        run.check_recipe(write_recipe(recipe))
-    progress, grading = Progress(recipe.steps, label=run.path.name), recipe.grading
+    inputs = {"problems.train": recipe.problems.train, "problems.evaluation": recipe.problems.evaluation or ""}
+    new = resume is None
+    run = RunFolder.open(resume) if resume else RunFolder.create(recipe.run, write_recipe(recipe), inputs)
+    progress, grading = Progress(recipe.steps, recipe.budget, label=run.path.name), recipe.grading
     with run.lock(), GraderPool(grading.workers, grading.timeout_s, grading.memory_mb) as grader, progress:
-        checkpoint = None if resume is None else run.latest_checkpoint()
-        if resume is not None:
+        checkpoint = None if new else run.latest_checkpoint()
+        if not new:
+            run.check_recipe(write_recipe(recipe), may_change(recipe))
+            run.check_inputs(inputs)
             run.rewind(checkpoint)
         try:
             trainer = LocalTrainer(recipe, run, checkpoint, progress, grader)
         except BaseException:
-            if resume is None:
+            if new:
                 run.discard()
             raise
-        progress.resumed_at(trainer.step_done)
+        run.write_recipe(write_recipe(recipe))
+        progress.resumed_at(trainer.step_done, trainer.sampled)
         grader.warm_up()
         trainer.fit()
-    progress.note(f"{run.path}: {trainer.step_done} steps done; the model is in {run.path / 'model'}")
+    progress.note(trainer.summary())
     return run
+
+
+def may_change(recipe: TrainRecipe) -> list[str]:
+    """The fields in which a resumed recipe may differ: they move no weight before the step where the run stood."""
+    always = [
+        "budget.rollouts",
+        "budget.tokens",
+        "checkpoints.every",
+        "checkpoints.keep_last",
+        "grading.workers",
+        "trackers",
+    ]
+    return [*always, "steps"] if recipe.optimizer.schedule == "constant" else always
 
 
 class LocalTrainer:
@@ -101,14 +117,15 @@ class LocalTrainer:
         self.policy = load_policy(recipe.model, device=self.accelerator.device, seed=recipe.seed, checkpoint=checkpoint)
         self.prompts = Prompts(self.policy.tokenizer, recipe.prompts)
         self._prompt_ids: dict[tuple[str, str, bool], tuple[int, ...]] = {}
-        self.problems = training_problems(recipe, self.prompts, progress.note)
-        self.held_out = held_out_problems(recipe, self.prompts, progress.note)
+        lm = CausalLM(self.policy.model)
+        self.problems = training_problems(recipe, self.prompts, lm, progress.note)
+        self.held_out = held_out_problems(recipe, self.prompts, lm, progress.note)
         self.policy.model.train(recipe.model.gradient_checkpointing)
         self.update = PolicyUpdate(recipe, self.policy, self.accelerator, self.prompt_ids, run)
         self.sampler = self._sampler(recipe.sampling.temperature)
         self.step_done, self.saved, self.evaluated = 0, 0, -1
         self.whole = True
-        self.best_step, self.best_score = 0, -1.0
+        self.score, self.best_step, self.best_score = 0.0, 0, -1.0
         self.sampled = {"rollouts": 0, "tokens": 0}
         if checkpoint is not None:
             self._restore(checkpoint)
@@ -130,7 +147,7 @@ class LocalTrainer:
                     self.step(interrupts)
                     self._evaluate_if_due(interrupts)
                 self.progress.phase("exporting the model")
-                export(self.policy.model, self.policy.tokenizer, self.run.path / "model")
+                self.run.put("model", lambda folder: export(self.policy.model, self.policy.tokenizer, folder))
             except (KeyboardInterrupt, Exception) as error:
                 if self.whole and self.saved != self.step_done and not isinstance(error, DiskFull):
                     with interrupts.held():
@@ -139,6 +156,14 @@ class LocalTrainer:
                 raise
             finally:
                 self.accelerator.end_training()
+
+    def summary(self) -> str:
+        """What the run came to, and where it is."""
+        parts = [f"{self.run.path}: {self.step_done} steps, {self.sampled['rollouts']:,} rollouts"]
+        if self.evaluated >= 0:
+            best = f"checkpoints/step-{self.best_step:06d}" if self.best_step else "before training"
+            parts.append(f"held-out pass@1 {self.score:.1%}, best {self.best_score:.1%} ({best})")
+        return "; ".join([*parts, f"the model is in {self.run.path / 'model'}"])
 
     @property
     def finished(self) -> bool:
@@ -152,6 +177,7 @@ class LocalTrainer:
         """One step: sample groups, update the policy, log, save where due. Before the update an interrupt drops it."""
         step, started = self.step_done + 1, time.perf_counter()
         groups = self.sample(step)
+        self._refuse_failing_grader(groups)
         sampled = time.perf_counter()
         with interrupts.held():
             self.progress.phase("updating", f"step {step}")
@@ -176,6 +202,7 @@ class LocalTrainer:
     def sample(self, step: int) -> list[Group]:
         """The groups of a step, in the order of its batch of problems."""
         recipe, batch = self.recipe, self.batch(step)
+        self._prompt_ids.clear()
         place = {problem.id: i for i, problem in enumerate(batch)}
         groups: list[Group] = []
         self.progress.phase("sampling", f"step {step}")
@@ -194,6 +221,18 @@ class LocalTrainer:
                 groups.append(group)
                 self.progress.phase("sampling", f"step {step}, {len(groups)} of {len(batch)} groups")
         return sorted(groups, key=lambda group: place[group.problem.id])
+
+    def _refuse_failing_grader(self, groups: Sequence[Group]) -> None:
+        """Stop where every grade of a step is a failure of the grader: it would teach nothing."""
+        verdicts = [grade.verdict for group in groups for grade in group.grades if grade.verdict != "truncated"]
+        failed = [verdict for verdict in verdicts if verdict in FAILURES or verdict.startswith("error")]
+        if failed and len(failed) == len(verdicts):
+            counts = ", ".join(f"{count} x {verdict}" for verdict, count in Counter(failed).most_common())
+            raise ValueError(
+                f"grading failed on every rollout of a step ({counts}), so there is nothing to learn from. Correct the "
+                "grader (one that returns False or 0 for a wrong answer, and never raises), or raise grading.timeout_s "
+                "or grading.memory_mb"
+            )
 
     def batch(self, step: int) -> list[Problem]:
         """The problems of a step: each epoch is a new order, a function of seed and epoch; its remainder is dropped."""
@@ -217,12 +256,13 @@ class LocalTrainer:
                     self.grader,
                     self.recipe.evaluation,
                     seed=self.recipe.seed,
+                    report=lambda text: self.progress.phase("evaluating", text),
                 )
             with interrupts.held():
                 self._log(step, metrics, {})
-                self.evaluated = step
-                if metrics["evaluation/pass@1"] > self.best_score:
-                    self.best_step, self.best_score = step, metrics["evaluation/pass@1"]
+                self.evaluated, self.score = step, metrics["evaluation/pass@1"]
+                if self.score > self.best_score:
+                    self.best_step, self.best_score = step, self.score
                     if step > 0:
                         self.save()
         if self.finished and self.saved != step:
@@ -286,4 +326,8 @@ class LocalTrainer:
         return self._sampler(temperature, evaluation.max_tokens, top_p=evaluation.top_p, top_k=evaluation.top_k)
 
 
-_STATE = ("step_done", "sampled", "evaluated", "best_step", "best_score")
+FAILURES = ("timeout", "memory", "crashed")
+"""Verdicts, besides `error: ...`, that say that a grader did not do its work."""
+
+_STATE = ("step_done", "sampled", "evaluated", "score", "best_step", "best_score")
+"""What a checkpoint holds of the trainer itself."""

@@ -1,22 +1,28 @@
 """The problems that a run trains on and is evaluated on, checked before anything is spent."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from guide_rl import graders
 from guide_rl.config import TrainRecipe
 from guide_rl.problems import load_problems
 from guide_rl.prompts import Prompts
+from guide_rl.samplers.causal_lm import CausalLM
 from guide_rl.types import Problem
 
 
-def training_problems(recipe: TrainRecipe, prompts: Prompts, note: Callable[[str], None]) -> list[Problem]:
-    """The training problems that fit the prompt limit; `note` gets the counts.
+def training_problems(
+    recipe: TrainRecipe, prompts: Prompts, lm: CausalLM, note: Callable[[str], None]
+) -> list[Problem]:
+    """The training problems that fit the prompt limit of the recipe and the model; `note` gets the counts.
 
     Raises:
-        ValueError: too few for a step, guidance that the recipe needs and no problem has, or an unknown grader.
+        ValueError: too few for a step, guidance that the recipe needs and no problem has, an unknown grader, or
+            prompts that leave the model no room for a rollout.
     """
     path, trigger = recipe.problems.train, recipe.guidance.trigger
-    problems = _fitting(path, prompts, note, needs_guidance=trigger != "never")
+    problems, longest = _fitting(path, prompts, note, guided=trigger != "never")
+    lm.check_length(longest, recipe.sampling.max_tokens)
     if len(problems) < recipe.problems_per_step:
         raise ValueError(
             f"problems_per_step is {recipe.problems_per_step} but {path} has only {len(problems)} problems that fit; "
@@ -36,21 +42,35 @@ def training_problems(recipe: TrainRecipe, prompts: Prompts, note: Callable[[str
     return problems
 
 
-def held_out_problems(recipe: TrainRecipe, prompts: Prompts, note: Callable[[str], None]) -> list[Problem]:
-    """The evaluation problems that fit; none where the recipe names no file."""
-    path = recipe.problems.evaluation
-    return [] if path is None else _fitting(path, prompts, note, needs_guidance=False)
+def held_out_problems(
+    recipe: TrainRecipe, prompts: Prompts, lm: CausalLM, note: Callable[[str], None]
+) -> list[Problem]:
+    """The evaluation problems that fit, without guidance; none where the recipe names no file."""
+    path, evaluation = recipe.problems.evaluation, recipe.evaluation
+    if path is None:
+        return []
+    problems, longest = _fitting(path, prompts, note, guided=False)
+    knob = "sampling.max_tokens" if evaluation.max_tokens is None else "evaluation.max_tokens"
+    lm.check_length(longest, evaluation.max_tokens or recipe.sampling.max_tokens, knob=knob)
+    return problems
 
 
-def _fitting(path: str, prompts: Prompts, note: Callable[[str], None], *, needs_guidance: bool) -> list[Problem]:
-    """Load a file, apply the prompt limit, check the graders, and say what was left out."""
-    problems, counts = prompts.fit(load_problems(path))
+def _fitting(path: str, prompts: Prompts, note: Callable[[str], None], *, guided: bool) -> tuple[list[Problem], int]:
+    """Load a file, apply the prompt limit, check the graders, and say what was left out.
+
+    Unless `guided`, guidance is dropped: nothing will read it, so nothing in it can be wrong.
+
+    Returns:
+        The problems, and the tokens of their longest prompt.
+    """
+    loaded = load_problems(path)
+    problems, counts = prompts.fit(loaded if guided else [replace(problem, guidance=None) for problem in loaded])
     for problem in problems:
         graders.check(problem)
     left_out = {
         "left out (prompt over prompts.max_tokens)": counts.too_long,
         "lost their guidance (guided prompt over prompts.max_tokens)": counts.guidance_too_long,
-        "have no guidance": counts.without_guidance if needs_guidance else 0,
+        "have no guidance": counts.without_guidance if guided else 0,
     }
     note(f"{path}: {counts.kept} problems" + "".join(f"; {count} {what}" for what, count in left_out.items() if count))
-    return problems
+    return problems, counts.longest
