@@ -210,3 +210,15 @@ def test_diagnostics_of_no_tokens_are_none():
     nothing = torch.zeros(2, 3, dtype=torch.bool)
     assert ratio_diagnostics(torch.ones(2, 3), nothing) is None
     assert guidance_reliance(torch.ones(2, 3), torch.ones(2, 3), nothing) is None
+
+
+@pytest.mark.parametrize("reshape_as", ["surrogate", "weight"])
+def test_adaptive_reshaping_stays_finite_where_all_ratios_underflow(reshape_as):
+    new_NT = torch.tensor([[-300.0, -250.0, -400.0]], requires_grad=True)
+    mask_NT = torch.ones(1, 3, dtype=torch.bool)
+    ratio_NT = plain_ratio(Logprobs(new_NT, torch.zeros(1, 3)), mask_NT)
+    assert (ratio_NT == 0).all()
+    shaped_NT = reshape(ratio_NT, new_NT, mask_NT, how="adaptive", reshape_as=reshape_as, constant=1.0, percentile=90.0)
+    shaped_NT.sum().backward()
+    assert shaped_NT.isfinite().all()
+    assert new_NT.grad.isfinite().all()

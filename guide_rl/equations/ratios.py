@@ -88,8 +88,16 @@ def static_factor(ratio_NT: Tensor, mask_NT: Tensor, *, constant: float, percent
 
 
 def adaptive_factor(ratio_NT: Tensor, mask_NT: Tensor, *, constant: float, percentile: float) -> Tensor:
-    """Appendix E: f(w) = 1 / (P_q(w) + w), P_q the detached percentile of the rollout's own ratios."""
-    return 1 / (row_percentile(ratio_NT, mask_NT, percentile) + ratio_NT)
+    """Appendix E: f(w) = 1 / (P_q(w) + w), P_q the detached percentile of the rollout's own ratios.
+
+    P_q is at least `SMALLEST_PERCENTILE`: where nearly all ratios underflow to 0, f stays finite, and so does its square.
+    """
+    percentile_N1 = row_percentile(ratio_NT, mask_NT, percentile).clamp(min=SMALLEST_PERCENTILE)
+    return 1 / (percentile_N1 + ratio_NT)
+
+
+SMALLEST_PERCENTILE = 1e-12
+"""Far below any ratio that a float32 log-prob can tell from 0."""
 
 
 RESHAPINGS: dict[str, Callable[..., Tensor] | None] = {
