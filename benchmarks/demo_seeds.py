@@ -1,9 +1,10 @@
-"""The demo's comparison over several seeds, at equal rollouts and at equal tokens.
+"""The demo's comparison over several seeds, by rollouts and by tokens.
 
     python benchmarks/demo_seeds.py --out runs/seeds --seeds 1 2 3
 
-For each seed: the demo (every method samples the same number of rollouts), and then GRPO and Filter-GRPO once more until
-they have sampled as many tokens as the Guide setting that sampled most. Called again, it continues where it was.
+For each seed: the demo (every method until the end of the step in which it reaches the number of rollouts), and then GRPO
+and Filter-GRPO once more until they have sampled at least as many tokens as the Guide setting that sampled most. Called
+again with the same settings, it continues where it was.
 """
 
 import argparse
@@ -13,11 +14,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from guide_rl.demo.compare import LABELS, METHODS, run_demo, train_all
+from guide_rl.demo.compare import LABELS, METHODS, check_settings, demo_jobs, methods_table, run_demo, train_all
 from guide_rl.demo.world import BASE_MODEL
 from guide_rl.run_folder import RunFolder
 
@@ -30,6 +30,7 @@ def compare_seeds(out: Path, seeds: Sequence[int], rollouts: int, base: Path = B
     results: dict[str, Any] = {"rollouts": {}, "tokens": {}}
     for seed in seeds:
         folder = out / f"seed-{seed}"
+        check_settings(folder, demo_jobs(rollouts, base), seed)
         done = folder / "summary.json"
         summary = (
             json.loads(done.read_text()) if done.exists() else run_demo(folder, seed=seed, rollouts=rollouts, base=base)
@@ -48,7 +49,7 @@ def compare_seeds(out: Path, seeds: Sequence[int], rollouts: int, base: Path = B
 
 
 def margin(results: dict[str, Any], seed: int) -> float:
-    """Hard-stratum held-out pass@1 of the better Guide setting minus GRPO's, at equal rollouts, in points."""
+    """Hard-stratum held-out pass@1 of the better Guide setting minus GRPO's, each after its rollouts, in points."""
     methods = results["rollouts"][seed]
     best = max(methods[method]["pass@1"]["hard"] for method in GUIDED)
     return 100 * (best - methods["grpo"]["pass@1"]["hard"])
@@ -65,17 +66,16 @@ def _final(run: Path) -> dict[str, float]:
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """Hard-stratum pass@1 per seed, at equal rollouts and at equal tokens."""
+    """Hard-stratum pass@1 per seed, by rollouts and by tokens."""
     seeds = list(results["rollouts"])
     made = []
-    for budget in ("rollouts", "tokens"):
-        table = Table(
-            box=SIMPLE_HEAD,
-            title_justify="left",
-            title=f"Held-out hard stratum, greedy pass@1, at an equal number of sampled {budget}",
-        )
-        for column in ("method", *(f"seed {seed}" for seed in seeds), "mean", "easy\nmean", "rollouts", "tokens"):
-            table.add_column(column, justify="left" if column == "method" else "right")
+    for budget, said in (
+        ("rollouts", "each with at least the same rollouts"),
+        ("tokens", "GRPO with at least Guide's tokens"),
+    ):
+        table = methods_table(f"Held-out hard stratum, greedy pass@1 ({said})")
+        for column in (*(f"seed\n{seed}" for seed in seeds), "\nmean", "easy\nmean", "\nrollouts", "\ntokens"):
+            table.add_column(column, justify="right")
         for method in results[budget][seeds[0]]:
             rows = [results[budget][seed][method] for seed in seeds]
             scores = [row["pass@1"] if budget == "rollouts" else row for row in rows]
