@@ -30,6 +30,11 @@ class Interrupts:
             signal.signal(number, handler)
         self._previous.clear()
 
+    @property
+    def pending(self) -> bool:
+        """Whether an interrupt waits for the end of `held()`."""
+        return self._pending
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """A section that a first interrupt does not cut."""

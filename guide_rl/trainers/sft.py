@@ -1,34 +1,39 @@
 """Supervised fine-tuning on worked solutions, through TRL's SFTTrainer: the warm-up, and the paper's SFT baseline.
 
 Ours is what must agree with reinforcement learning: the prompts (the same `Prompts`) and the EOS token that ends a
-solution; and the order of the rows (seeded; sorted by length inside a batch, so that micro-batches hold little
-padding). The loss is the mean over the solution tokens of a batch. Unlike RL, a run cannot be resumed.
+solution; the order of the rows (seeded; sorted by length inside a batch, so that micro-batches hold little padding);
+and the run folder, whose checkpoints hold the state of transformers' trainer. The loss is the mean over the solution
+tokens of a batch.
 """
 
 import math
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTConfig, SFTTrainer
 
 from guide_rl.config import SFTRecipe
-from guide_rl.policy import Policy, export, load_policy, precision
+from guide_rl.interrupts import Interrupts
+from guide_rl.policy import Policy, explain_out_of_memory, export, load_policy, pick_device, precision, save
 from guide_rl.problems import load_problems
 from guide_rl.progress import Progress
 from guide_rl.prompts import Prompts
+from guide_rl.recipes import write_recipe
 from guide_rl.run_folder import RunFolder
 from guide_rl.types import Problem
 
 _IGNORED = -100
 """The label of tokens outside the loss, in transformers."""
+_SHOWN = {"loss": "loss {:.3f}", "grad_norm": "gradient {:.2g}"}
+"""What the progress display shows of a step's metrics."""
 
 
 @dataclass(frozen=True)
@@ -44,31 +49,54 @@ class SFTRow:
         return len(self.prompt_ids) + len(self.solution_ids)
 
 
-def run_sft(recipe: SFTRecipe) -> Path:
-    """Train as the recipe says and return the folder of the trained model, RUN/model, which `from_pretrained` loads.
+def run_sft(recipe: SFTRecipe, *, resume: str | None = None) -> Path:
+    """`guide sft`: train from the start, or continue the run in folder `resume` with the same recipe.
 
-    RUN also gets recipe.yaml, versions.json and metrics.jsonl; nothing is written elsewhere.
+    Args:
+        recipe: what to do.
+        resume: a run folder to continue from its newest checkpoint.
+
+    Returns:
+        The folder of the trained model, RUN/model, which `from_pretrained` loads. Nothing is written outside RUN.
 
     Raises:
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step that was under way is done and saved.
         FileExistsError: recipe.run holds a run already.
-        FileNotFoundError, OSError: no such problem file or model.
-        ValueError: a problem has no solution, a prompt is too long (prompts.too_long: fail), or no row is left.
-        FloatingPointError: the loss became NaN or infinite; no model is written.
+        FileNotFoundError, OSError: no such problem file, model or run.
+        ValueError: a problem has no solution, a prompt is too long (prompts.too_long: fail), no row is left, or
+            another recipe or other problems than the run's.
+        FloatingPointError: the loss became NaN or infinite; the last checkpoint is from before.
     """
-    problems = load_problems(recipe.problems)
-    wants_cuda = recipe.model.device == "cuda" or (recipe.model.device == "auto" and torch.cuda.is_available())
-    policy = load_policy(recipe.model, device=torch.device("cuda" if wants_cuda else "cpu"), seed=recipe.seed)
-    rows = sft_rows(problems, Prompts(policy.tokenizer, recipe.prompts), recipe)
-    run = RunFolder.create(recipe.run, yaml.safe_dump(asdict(recipe), sort_keys=False))
-    order = batch_order([len(row) for row in rows], recipe.batch_size, recipe.epochs, recipe.seed)
-    with Progress(math.ceil(len(order) / recipe.batch_size), label="sft") as progress:
-        if left_out := len(problems) - len(rows):
-            progress.note(f"{left_out} of {len(problems)} rows left out: longer than max_tokens or prompts.max_tokens")
-        _train(policy, rows, order, recipe, run, progress)
-    partial, final = run.path / ".model.partial", run.path / "model"
-    export(policy.model, policy.tokenizer, partial)
-    partial.rename(final)
-    return final
+    new, inputs = resume is None, {"problems": recipe.problems}
+    run = RunFolder.open(resume) if resume else RunFolder.create(recipe.run, write_recipe(recipe), inputs)
+    with run.lock(), Interrupts() as interrupts:
+        checkpoint = None if new else run.latest_checkpoint()
+        if not new:
+            run.check_recipe(write_recipe(recipe), may_change=("checkpoints.every", "checkpoints.keep_last"))
+            run.check_inputs(inputs)
+            run.rewind(checkpoint)
+        try:
+            problems = load_problems(recipe.problems)
+            policy = load_policy(
+                recipe.model, device=pick_device(recipe.model), seed=recipe.seed, checkpoint=checkpoint
+            )
+            rows = sft_rows(problems, Prompts(policy.tokenizer, recipe.prompts), recipe)
+        except BaseException:
+            if new:
+                run.discard()
+            raise
+        run.write_recipe(write_recipe(recipe))
+        order = batch_order([len(row) for row in rows], recipe.batch_size, recipe.epochs, recipe.seed)
+        steps = math.ceil(len(order) / recipe.batch_size)
+        with Progress(steps, label=run.path.name, shown=_SHOWN) as progress:
+            progress.note(_counts(recipe, rows, len(problems) - len(rows)))
+            trainer = _trainer(policy, rows, order, recipe, run, [_Log(run, progress), _StopWhenAsked(interrupts)])
+            with interrupts.held(), explain_out_of_memory("microbatch_size"):
+                trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            progress.phase("exporting the model")
+            model = run.put("model", lambda folder: export(policy.model, policy.tokenizer, folder))
+            progress.note(f"{run.path}: {steps} steps done; the model is in {model}")
+    return model
 
 
 def sft_rows(problems: Sequence[Problem], prompts: Prompts, recipe: SFTRecipe) -> list[SFTRow]:
@@ -113,29 +141,63 @@ def _row(problem: Problem, prompts: Prompts, context: str) -> SFTRow:
     return SFTRow(prompt_ids, (*solution_ids, prompts.tokenizer.eos_token_id))
 
 
-def _train(
-    policy: Policy, rows: Sequence[SFTRow], order: Sequence[int], recipe: SFTRecipe, run: RunFolder, progress: Progress
-) -> None:
-    """Run TRL's trainer over the rows in the given order; the policy's weights change in place."""
+def _counts(recipe: SFTRecipe, rows: Sequence[SFTRow], left_out: int) -> str:
+    """What is trained on, in a line."""
+    tokens, learned = sum(map(len, rows)), sum(len(row.solution_ids) for row in rows)
+    note = f"{recipe.problems}: {len(rows):,} rows of {tokens:,} tokens, {learned:,} of them to learn"
+    return note + (f"; {left_out:,} rows left out (over max_tokens or prompts.max_tokens)" if left_out else "")
+
+
+def _trainer(
+    policy: Policy,
+    rows: Sequence[SFTRow],
+    order: Sequence[int],
+    recipe: SFTRecipe,
+    run: RunFolder,
+    callbacks: list[TrainerCallback],
+) -> "_Trainer":
+    """TRL's trainer over the rows in the given order; it changes the policy's weights in place."""
     if policy.tokenizer.pad_token_id is None:
         policy.tokenizer.pad_token = policy.tokenizer.eos_token  # padded places are masked, so any token will do
     columns = {
         "input_ids": [[*row.prompt_ids, *row.solution_ids] for row in rows],
         "labels": [[_IGNORED] * len(row.prompt_ids) + list(row.solution_ids) for row in rows],
     }
-    steps = math.ceil(len(order) / recipe.batch_size)
-    trainer = SFTTrainer(
+    trainer = _Trainer(
         model=policy.model,
-        args=_trainer_config(recipe, policy, run, steps),
+        args=_trainer_config(recipe, policy, run),
         train_dataset=Dataset.from_dict(columns).select(order),
         processing_class=policy.tokenizer,
-        callbacks=[_Log(run, progress)],
+        callbacks=callbacks,
     )
+    trainer.run, trainer.keep_last = run, recipe.checkpoints.keep_last
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    return trainer
 
 
-def _trainer_config(recipe: SFTRecipe, policy: Policy, run: RunFolder, steps: int) -> SFTConfig:
+class _Trainer(SFTTrainer):
+    """TRL's trainer with the run folder's checkpoints, which are there whole or not at all."""
+
+    run: RunFolder
+    keep_last: int
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Called by transformers where a checkpoint is due."""
+        self.run.save_checkpoint(self.state.global_step, self._write_checkpoint)
+        self.run.prune(self.keep_last)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Nothing: `load_policy` has read the weights."""
+
+    def _write_checkpoint(self, folder: Path) -> None:
+        """The weights for `load_policy`, and all else that `train(resume_from_checkpoint=...)` reads."""
+        save(self.model, self.processing_class, folder)
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_rng_state(str(folder))
+        self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+
+def _trainer_config(recipe: SFTRecipe, policy: Policy, run: RunFolder) -> SFTConfig:
     """The recipe in TRL's words; everything that TRL or transformers would decide by itself is said."""
     return SFTConfig(
         output_dir=str(run.path),
@@ -155,30 +217,54 @@ def _trainer_config(recipe: SFTRecipe, policy: Policy, run: RunFolder, steps: in
         gradient_checkpointing=recipe.model.gradient_checkpointing,
         use_cpu=policy.device.type == "cpu",
         dataloader_pin_memory=policy.device.type == "cuda",
-        logging_steps=max(1, steps // 100),
+        logging_steps=1,
         logging_nan_inf_filter=False,
-        save_strategy="no",
+        save_strategy="steps",
+        save_steps=recipe.checkpoints.every,
         report_to="none",
         disable_tqdm=True,
     )
 
 
 class _Log(TrainerCallback):
-    """Sends TRL's numbers to RUN/metrics.jsonl and to the progress display, and stops at a non-finite loss."""
+    """Sends TRL's numbers to the run folder and the progress display, and stops at a non-finite loss or gradient."""
 
     def __init__(self, run: RunFolder, progress: Progress) -> None:
         self.run, self.progress = run, progress
         self._tokens, self._at = 0.0, time.monotonic()
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count time from here."""
+        self.progress.resumed_at(state.global_step, {})
+        self._at = time.monotonic()
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """Take one line of TRL's log."""
+        """Take one line of TRL's log, before the step can be saved."""
         if not logs or "loss" not in logs:
             return
-        if not math.isfinite(logs["loss"]):
-            raise FloatingPointError(f"the loss is {logs['loss']} at step {state.global_step}; lower learning_rate")
-        tokens, at = logs.get("num_tokens", 0.0), time.monotonic()
-        metrics = {"step": state.global_step, "loss": logs["loss"], "learning_rate": logs["learning_rate"]}
-        self.run.append("metrics.jsonl", [metrics])
-        self.progress.phase("training", f"loss {logs['loss']:.3f}")
-        self.progress.step_done(state.global_step, metrics, (tokens - self._tokens) / (at - self._at))
+        step, metrics = state.global_step, {name: logs[name] for name in ("loss", "grad_norm", "learning_rate")}
+        if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])):
+            raise FloatingPointError(
+                f"step {step}: loss {metrics['loss']}, gradient norm {metrics['grad_norm']}. Lower learning_rate or "
+                "raise warmup_steps, then start a new run from the last checkpoint "
+                f"(model.path={self.run.latest_checkpoint() or 'as before'})"
+            )
+        tokens, at = logs["num_tokens"], time.monotonic()
+        speed = (tokens - self._tokens) / (at - self._at)
+        self.run.append("metrics.jsonl", [{"step": step} | metrics])
+        self.run.append("timings.jsonl", [{"step": step, "seconds": at - self._at, "tokens_per_s": speed}])
+        self.progress.phase("training")
+        self.progress.step_done(step, metrics, speed)
         self._tokens, self._at = tokens, at
+
+
+class _StopWhenAsked(TrainerCallback):
+    """At an interrupt that waits, save the step that is done and stop."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self.interrupts = interrupts
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called after every optimizer step, before it is logged and saved."""
+        if self.interrupts.pending:
+            control.should_save = control.should_training_stop = True
