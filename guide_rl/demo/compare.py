@@ -83,7 +83,8 @@ def run_demo(out: Path, *, seed: int, rollouts: int, base: Path = world.BASE_MOD
     draw_curves(runs, out / "curves.png", title=f"guide demo: {len(runs)} methods from one model, seed {seed}")
     printed = Console()
     for table in (rollouts_table(summary), tokens_table(out)):
-        printed.print(table, end="\n\n")
+        printed.print(table)
+        printed.print()
     for what, name in (("curves", "curves.png"), ("numbers", "summary.json"), ("runs", "*/metrics.jsonl")):
         printed.print(f"{what}: {out / name}", highlight=False, soft_wrap=True)
     return summary
