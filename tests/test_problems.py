@@ -1,9 +1,14 @@
 """Problem files: what loads, and that bad input names file, line and reason."""
 
 import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from guide_rl import graders
 from guide_rl.problems import load_problems, save_problems
 from guide_rl.types import Problem
 
@@ -63,3 +68,54 @@ def test_a_missing_or_empty_file_says_what_to_write(tmp_path):
         load_problems(tmp_path / "none.jsonl")
     with pytest.raises(ValueError, match="holds no problem"):
         load_problems(write(tmp_path, "", " "))
+
+
+DOCS = (Path(__file__).parent.parent / "docs/problems.md").read_text()
+EXAMPLES = dict(zip(("problems", "reasoning_gym", "prime"), re.findall(r"```\w+\n(.*?)```", DOCS, re.S), strict=True))
+
+
+@pytest.fixture
+def documented(tmp_path, monkeypatch):
+    """The documented problems, in a folder that holds the documented grader."""
+    (tmp_path / "problems.jsonl").write_text(EXAMPLES["problems"])
+    (tmp_path / "my_graders.py").write_text(EXAMPLES["prime"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return load_problems("problems.jsonl")
+
+
+def test_the_documented_problems_load_and_their_graders_accept_their_answers(documented):
+    pytest.importorskip("reasoning_gym")
+    for problem in documented:
+        graders.check(problem)
+        text = problem.answer if ":" in problem.grader else f"<answer>{problem.answer}</answer>"
+        assert graders.thorough_grader(problem.grader)(problem, text).correct
+        assert not graders.thorough_grader(problem.grader)(problem, "<answer>no</answer>").correct
+    assert {problem.grader for problem in documented} == {*graders.GRADERS, "my_graders:prime"}
+    assert graders.resolve("my_graders:prime")(documented[-1], "it is 100").reward == 0.1
+
+
+def test_the_documented_fields_are_the_fields():
+    table = DOCS.partition("## Graders")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.M)) == {field.name for field in fields(Problem)}
+
+
+def test_the_documented_way_to_reasoning_gym_makes_problems_that_it_grades(tmp_path, monkeypatch):
+    pytest.importorskip("reasoning_gym")
+    monkeypatch.chdir(tmp_path)
+    exec(EXAMPLES["reasoning_gym"].replace("size=100", "size=3"), {})
+    for problem in load_problems("countdown.jsonl"):
+        graders.check(problem)
+        assert graders.thorough_grader(problem.grader)(problem, f"<answer>{problem.answer}</answer>").correct
+
+
+@pytest.mark.parametrize("row", [{"grader": "maths"}, {"grader": "reasoning_gym"}, {"grader": "no_module:grade"}])
+def test_a_problem_that_cannot_be_graded_is_named_with_its_file(tmp_path, row):
+    problem_sets = pytest.importorskip("guide_rl.trainers.problem_sets")
+    path = tmp_path / "p.jsonl"
+    path.write_text(
+        "".join(json.dumps({"id": i, "question": "q", "answer": "1"} | (row if i else {})) + "\n" for i in (0, 1))
+    )
+    all_fit = SimpleNamespace(fit=lambda problems: (problems, None))
+    with pytest.raises(graders.GraderSetupError, match=f"{path}, problem '1': .*{row['grader'].split(':')[0]}"):
+        problem_sets._fitting(str(path), all_fit, lambda _: None, guided=True)

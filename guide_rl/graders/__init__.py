@@ -62,10 +62,13 @@ def resolve(name: str) -> GradeFunction:
 
 
 def check(problem: Problem) -> None:
-    """Raise GraderSetupError when the problem's grader does not exist or the problem lacks what it needs."""
-    resolve(problem.grader)
-    if problem.grader in GRADERS:
-        GRADERS[problem.grader].check(problem)
+    """Raise GraderSetupError, which names the problem, when its grader does not exist or it lacks what that needs."""
+    try:
+        resolve(problem.grader)
+        if problem.grader in GRADERS:
+            GRADERS[problem.grader].check(problem)
+    except GraderSetupError as error:
+        raise GraderSetupError(f"problem {problem.id!r}: {error}") from error
 
 
 def quick_grade(problem: Problem, text: str) -> Grade | None:

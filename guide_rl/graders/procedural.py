@@ -1,7 +1,8 @@
 """The `reasoning_gym` grader: the verifier of the reasoning-gym data set that made the problem.
 
-The problem's metadata holds {"source_dataset": its name, "entry": {"question", "answer", "metadata"}}. The reward is
-the verifier's score between 0 and 1; correct means a score of 1.
+The problem's metadata holds `source_dataset`, the data set's name (`countdown`), and `entry`, an item of that data set
+as reasoning-gym made it: its `question`, `answer` and `metadata`. The problem's own `answer` is the entry's, or any
+text where the entry has none. The reward is the verifier's score between 0 and 1; correct means a score of 1.
 
 Some verifiers call `eval` or sympy's `parse_expr`, which is `eval`, on the model's answer. Here the first read literals
 only, and the others see arithmetic and elementary functions only; all else is wrong.
@@ -42,8 +43,8 @@ def check(problem: Problem) -> None:
     name, entry = problem.metadata.get("source_dataset"), problem.metadata.get("entry")
     if not isinstance(name, str) or not isinstance(entry, Mapping) or not {"answer", "metadata"} <= set(entry):
         raise GraderSetupError(
-            f"problem {problem.id!r}: grader reasoning_gym needs metadata with source_dataset (a name) and entry "
-            "(question, answer and metadata, as reasoning-gym made them); add them or choose the grader math or exact"
+            "grader reasoning_gym needs metadata with source_dataset (a name) and entry (question, answer and metadata, "
+            "as reasoning-gym made them); add them or choose the grader math or exact"
         )
 
 

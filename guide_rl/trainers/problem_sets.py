@@ -66,7 +66,10 @@ def _fitting(path: str, prompts: Prompts, note: Callable[[str], None], *, guided
     loaded = load_problems(path)
     problems, counts = prompts.fit(loaded if guided else [replace(problem, guidance=None) for problem in loaded])
     for problem in problems:
-        graders.check(problem)
+        try:
+            graders.check(problem)
+        except graders.GraderSetupError as error:
+            raise graders.GraderSetupError(f"{path}, {error}") from error
     left_out = {
         "left out (prompt over prompts.max_tokens)": counts.too_long,
         "lost their guidance (guided prompt over prompts.max_tokens)": counts.guidance_too_long,
