@@ -41,6 +41,14 @@ def exits(problem, text): os._exit(0)
 def exits_politely(problem, text): sys.exit(3)
 def is_killed(problem, text): os.kill(os.getpid(), signal.SIGKILL)
 def raises(problem, text): raise KeyError(text)
+def raises_text(problem, text): raise ValueError(text)
+def raises_deep(problem, text, depth=0):
+    if depth > 400: raise ValueError
+    (lambda:
+        raises_deep(problem, text, depth + 1))()
+class Unspeakable(Exception):
+    def __str__(self): raise SystemExit
+def raises_unspeakable(problem, text): raise Unspeakable
 def interrupts(problem, text): raise KeyboardInterrupt
 def prints(problem, text): print("noise" * 1000, flush=True); return True
 def returns_none(problem, text): return None
@@ -163,6 +171,53 @@ def test_what_a_users_grader_does_stays_in_its_worker(pool: GraderPool, name: st
     assert grade == Grade(0.0, False, verdict)
     assert time.monotonic() - started < LIMIT_S + 3.0
     assert pool.submit(_problem(grader="zoo:right"), _rollout("5")).result() == Grade(1.0, True, "correct")
+
+
+def _first_error(name: str, text: str, problem_id: str = "p7") -> str | None:
+    with GraderPool(1, timeout_s=20.0) as pool:
+        pool.submit(Problem(problem_id, "q", "5", grader=name), _rollout(text)).result()
+        return pool.first_error
+
+
+def test_the_first_failure_of_a_users_grader_is_told_with_its_lines(folder: Path) -> None:
+    with GraderPool(1) as pool:
+        pool.submit(_problem(grader="zoo:right"), _rollout("")).result()
+        assert pool.first_error is None
+        for problem_id, name in (("p7", "raises_text"), ("p8", "raises")):
+            pool.submit(Problem(problem_id, "q", "5", grader=f"zoo:{name}"), _rollout("text")).result()
+        error = pool.first_error
+    assert error is not None
+    first, file, source, *_, last = error.splitlines()
+    assert first == "grader zoo:raises_text, problem p7: "
+    assert "zoo.py" in file
+    assert source.strip() == "def raises_text(problem, text): raise ValueError(text)"
+    assert last == "ValueError: text"
+
+
+def test_how_a_users_grader_ended_its_worker_is_told(folder: Path) -> None:
+    assert _first_error("zoo:exits", "") == "grader zoo:exits, problem p7: the worker process ended with exit status 0"
+    assert (
+        _first_error("zoo:is_killed", "") == "grader zoo:is_killed, problem p7: the worker process ended with signal 9"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("zoo:raises_text", "\x1b[31mred\x07 \u202ereverse \ud800 \r\nFile forged"),
+        ("zoo:raises_text", "\x1b" * 10**6),
+        ("zoo:raises_text", "line\n" * 10**5),
+        ("zoo:raises_deep", ""),
+        ("zoo:raises_unspeakable", ""),
+    ],
+)
+def test_what_is_told_of_a_failure_is_short_and_cannot_steer_a_terminal(folder: Path, name: str, text: str) -> None:
+    error = _first_error(name, text, problem_id="p\x1b[2J")
+    assert error is not None
+    assert len(error) <= 3000
+    assert len(error.splitlines()) < 30
+    assert error.replace("\n", "").isprintable()
+    assert error.splitlines()[-1].startswith(("ValueError", "zoo.Unspeakable"))
 
 
 def test_a_timeout_ends_what_the_grader_started(pool: GraderPool) -> None:
@@ -311,7 +366,7 @@ def test_a_grader_that_is_not_there_is_refused_before_anything_is_graded(
 ) -> None:
     with pytest.raises(GraderSetupError, match=message):
         pool.submit(_problem(grader=name), _rollout("", "length"))
-    with pytest.raises(GraderSetupError, match=message):
+    with pytest.raises(GraderSetupError, match=f"problem 'p': .*{message}"):
         check(_problem(grader=name))
 
 
@@ -370,6 +425,8 @@ def test_reference_answers_that_cannot_be_read_are_found(pool: GraderPool) -> No
         _problem(answer) for answer in ("5", "1,234", r"\frac{1}{2}", "Monday", r"\{1, 2\}", "$x^2$", r"\boxed{7}")
     ]
     unreadable = [_problem(answer) for answer in (r"\frac{1}{", "x**2", "}{", "9" * 5000)]
+    of_the_user = [_problem(grader="zoo:right"), _problem(grader="zoo:raises")]
     before = pool.counts.copy()
-    assert check_answers([*readable, *unreadable], pool) == unreadable
+    assert check_answers([*readable, *of_the_user, *unreadable], pool) == (unreadable, len(readable + unreadable))
+    assert check_answers(of_the_user, pool) == ([], 0)
     assert pool.counts == before

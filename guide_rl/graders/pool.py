@@ -41,6 +41,8 @@ class GraderPool:
     def __init__(self, workers: int = 2, timeout_s: float = 5.0, memory_mb: int = 2048) -> None:
         self.counts: Counter[str] = Counter()
         """How often each verdict was given to a submitted rollout."""
+        self.first_error: str | None = None
+        """How a grading failed first, if one raised or ended its worker: grader, problem, traceback; safe to print."""
         self._graders: set[str] = set()
         self._lock = threading.Lock()
         self._workers = [WorkerProcess(timeout_s, memory_mb) for _ in range(workers)]
@@ -83,6 +85,7 @@ class GraderPool:
         try:
             return worker.grade(problem, text)
         finally:
+            self.first_error = self.first_error or worker.error
             self._idle.put(worker)
 
     def close(self) -> None:
@@ -107,19 +110,19 @@ class GraderPool:
         return grade
 
 
-def check_answers(problems: Iterable[Problem], pool: GraderPool | None = None) -> list[Problem]:
-    """The problems whose own reference answer their grader cannot read, or grades as wrong.
+def check_answers(problems: Iterable[Problem], pool: GraderPool) -> tuple[list[Problem], int]:
+    """The problems whose own reference answer their grader cannot read or grades as wrong, and how many were checked.
 
+    Only those with a grader of ours are checked: what text earns a reward of the user's own, nobody else knows.
     Each is graded thoroughly: equal spelling does not count. So a policy can still be right about such a problem where
     it spells the answer exactly as the reference does, and only there.
     """
-    if pool is None:
-        with GraderPool() as own:
-            return check_answers(problems, own)
-    for problem in (problems := list(problems)):
+    checked = [problem for problem in problems if problem.grader in graders.GRADERS]
+    for problem in checked:
         pool.check(problem)
-    pending = [pool._threads.submit(pool.grade_thoroughly, problem, _marked(problem.answer)) for problem in problems]
-    return [problem for problem, grade in zip(problems, pending, strict=True) if not grade.result().correct]
+    pending = [pool._threads.submit(pool.grade_thoroughly, problem, _marked(problem.answer)) for problem in checked]
+    unreadable = [problem for problem, grade in zip(checked, pending, strict=True) if not grade.result().correct]
+    return unreadable, len(checked)
 
 
 def _marked(answer: str) -> str:

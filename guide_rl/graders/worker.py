@@ -9,6 +9,7 @@ import os
 import pickle
 import resource
 import signal
+import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -18,6 +19,8 @@ from guide_rl.types import Grade, Problem
 
 OUT_OF_MEMORY = 76
 """Exit status of a worker that ran out of memory: a fresh one starts with all of it again."""
+_FRAMES, _LONGEST_MESSAGE = 8, 300
+"""What is told of a grading that failed: the last calls, and characters of the error."""
 _ORPHAN_S = 1.0
 """What a grading may take beyond its time before the worker ends itself, should its parent be gone."""
 
@@ -71,7 +74,8 @@ def _load(name: str) -> dict[str, Any]:
 
 
 def _grade(problem: Problem, text: str, timeout_s: float) -> dict[str, Any]:
-    """Grade one text; every exception but GraderSetupError is the text's fault, and wrong."""
+    """Grade one text; every exception but GraderSetupError is wrong, and described."""
+    description = ""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, timeout_s + _ORPHAN_S)
     try:
@@ -82,6 +86,15 @@ def _grade(problem: Problem, text: str, timeout_s: float) -> dict[str, Any]:
         os._exit(OUT_OF_MEMORY)
     except BaseException as error:  # SystemExit too: a grader may call sys.exit.
         grade = Grade(0.0, False, f"error: {type(error).__name__}")
+        description = _description(error)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    return {"reward": grade.reward, "correct": grade.correct, "verdict": grade.verdict}
+    return {"reward": grade.reward, "correct": grade.correct, "verdict": grade.verdict, "error": description}
+
+
+def _description(error: BaseException) -> str:
+    """The end of the traceback without our own frames, and the error on one line."""
+    ours = os.path.dirname(__file__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if os.path.dirname(frame.filename) != ours]
+    message = traceback.format_exception_only(error)[-1].strip()[:_LONGEST_MESSAGE].replace("\n", "\\n")
+    return "\n" + "".join(traceback.format_list(frames[-_FRAMES:])) + message

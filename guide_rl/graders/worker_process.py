@@ -33,6 +33,7 @@ _START = (
 )
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _LONGEST_REPLY = 2**16
+_LONGEST_ERROR = 3000
 
 
 class WorkerProcess:
@@ -45,6 +46,8 @@ class WorkerProcess:
 
     def __init__(self, timeout_s: float, memory_mb: int) -> None:
         self.timeout_s, self.memory_mb = timeout_s, memory_mb
+        self.error: str | None = None
+        """How a grading failed last, if one did: grader, problem and traceback, or how the process ended."""
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._loaded: set[str] = set()
@@ -62,6 +65,7 @@ class WorkerProcess:
         try:
             reply = self._ask("grade", problem, text, limit_s=self.timeout_s)
             if "setup_error" not in reply:
+                self._note_error(problem, reply.get("error"))
                 return Grade(reply["reward"], reply["correct"], reply["verdict"])
         except GraderSetupError:
             raise
@@ -69,7 +73,7 @@ class WorkerProcess:
             self.close()
             return TIMEOUT
         except (EOFError, OSError, ValueError, KeyError):
-            return self._verdict_of_death()
+            return self._verdict_of_death(problem)
         raise GraderSetupError(f"problem {problem.id!r}: {reply['setup_error']}")
 
     def load(self, name: str) -> None:
@@ -147,17 +151,32 @@ class WorkerProcess:
             raise ValueError("a worker replies with an object")
         return reply
 
-    def _verdict_of_death(self) -> Grade:
+    def _note_error(self, problem: Problem, what: object) -> None:
+        """Keep what a worker said of a failure; its text may be the model's, so nothing in it may steer a terminal."""
+        if what:
+            text = f"grader {problem.grader}, problem {problem.id}: {what}"
+            self.error = "".join(_printable(character) for character in text)[:_LONGEST_ERROR]
+
+    def _verdict_of_death(self, problem: Problem) -> Grade:
         """Why the worker ended."""
         assert self._process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1.0)
         verdicts = {OUT_OF_MEMORY: MEMORY, -signal.SIGALRM: TIMEOUT}
-        grade = verdicts.get(self._process.returncode, CRASHED)
+        code = self._process.returncode
+        grade = verdicts.get(code, CRASHED)
+        if grade is CRASHED:
+            how = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
+            self._note_error(problem, f"the worker process ended with {how}")
         self.close()
         if self._stopped:
             raise RuntimeError("the grader pool was closed while it graded")
         return grade
+
+
+def _printable(character: str) -> str:
+    """The character, escaped where it is a control character (but a line feed), invisible or no character at all."""
+    return character if character.isprintable() or character == "\n" else character.encode("unicode_escape").decode()
 
 
 def _kill_session(process: subprocess.Popen[bytes]) -> None:

@@ -6,8 +6,8 @@ from statistics import median
 
 import torch
 
-from guide_rl.config import TrainRecipe
-from guide_rl.graders.pool import check_answers
+from guide_rl.config import GradingConfig, TrainRecipe
+from guide_rl.graders.pool import GraderPool, check_answers
 from guide_rl.policy import Policy, load_policy, pick_device, precision
 from guide_rl.progress import duration
 from guide_rl.prompts import Prompts
@@ -46,7 +46,7 @@ def dry_run(recipe: TrainRecipe) -> str:
     parts += [
         "\n\n# Problems\n",
         *(f"{note}\n" for note in notes),
-        _unreadable_answers(problems[:CHECKED_ANSWERS]),
+        _unreadable_answers(problems[:CHECKED_ANSWERS], recipe.grading),
         "\n# Estimates\n",
         memory_estimate(policy, recipe, max(lengths)),
         time_estimate(policy, recipe, median(lengths)),
@@ -54,14 +54,15 @@ def dry_run(recipe: TrainRecipe) -> str:
     return "".join(parts)
 
 
-def _unreadable_answers(problems: list[Problem]) -> str:
-    """Which of the first problems have a reference answer that their own grader calls wrong."""
-    bad = [problem.id for problem in check_answers(problems)]
-    if not bad:
-        return f"All of the first {len(problems)} reference answers are read by their graders.\n"
+def _unreadable_answers(problems: list[Problem], limits: GradingConfig) -> str:
+    """Which of these problems have a reference answer that their own grader, where it is one of ours, calls wrong."""
+    with GraderPool(limits.workers, limits.timeout_s, limits.memory_mb) as pool:
+        unreadable, checked = check_answers(problems, pool)
+    if not unreadable:
+        return f"All of the first {checked} reference answers are read by their graders.\n" if checked else ""
     return (
-        f"Of the first {len(problems)} reference answers, {len(bad)} are not read by their grader, so that only the same "
-        f"spelling can be correct: problems {', '.join(bad[:10])}\n"
+        f"Of the first {checked} reference answers, {len(unreadable)} are not read by their grader, so that only the "
+        f"same spelling can be correct: problems {', '.join(problem.id for problem in unreadable[:10])}\n"
     )
 
 
