@@ -42,4 +42,4 @@ def test_the_python_example_runs(folder):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["1", "2"]
-    assert (folder / "runs/readme/model/model.safetensors").exists()
+    assert (folder / "runs/readme/run/model/model.safetensors").exists()
