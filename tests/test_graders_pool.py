@@ -180,13 +180,15 @@ def _first_error(name: str, text: str, problem_id: str = "p7") -> str | None:
 
 
 def test_the_first_failure_of_a_users_grader_is_told_with_its_lines(folder: Path) -> None:
-    with GraderPool(1) as pool:
+    told: list[str] = []
+    with GraderPool(1, note=told.append) as pool:
         pool.submit(_problem(grader="zoo:right"), _rollout("")).result()
         assert pool.first_error is None
         for problem_id, name in (("p7", "raises_text"), ("p8", "raises")):
             pool.submit(Problem(problem_id, "q", "5", grader=f"zoo:{name}"), _rollout("text")).result()
         error = pool.first_error
     assert error is not None
+    assert [text.partition("\n")[2] for text in told] == [error]
     first, file, source, *_, last = error.splitlines()
     assert first == "grader zoo:raises_text, problem p7: "
     assert "zoo.py" in file

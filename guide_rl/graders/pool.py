@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
@@ -36,13 +36,21 @@ class GraderPool:
         workers: worker processes.
         timeout_s: seconds that one grading may take; what outlasts them is wrong, "timeout".
         memory_mb: MiB of address space for a worker; what exceeds them is wrong, "memory".
+        note: is told once, from another thread, how a grading failed for the first time.
     """
 
-    def __init__(self, workers: int = 2, timeout_s: float = 5.0, memory_mb: int = 2048) -> None:
+    def __init__(
+        self,
+        workers: int = 2,
+        timeout_s: float = 5.0,
+        memory_mb: int = 2048,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.counts: Counter[str] = Counter()
         """How often each verdict was given to a submitted rollout."""
         self.first_error: str | None = None
         """How a grading failed first, if one raised or ended its worker: grader, problem, traceback; safe to print."""
+        self._note = note
         self._graders: set[str] = set()
         self._lock = threading.Lock()
         self._workers = [WorkerProcess(timeout_s, memory_mb) for _ in range(workers)]
@@ -85,7 +93,7 @@ class GraderPool:
         try:
             return worker.grade(problem, text)
         finally:
-            self.first_error = self.first_error or worker.error
+            self._tell(worker.error)
             self._idle.put(worker)
 
     def close(self) -> None:
@@ -102,6 +110,14 @@ class GraderPool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _tell(self, error: str | None) -> None:
+        """Keep and tell the first error."""
+        with self._lock:
+            if error is None or self.first_error is not None:
+                return
+            self.first_error = error
+        self._note(f"a grading failed, and counts as wrong; the first one that did:\n{error}")
 
     def _counted(self, grade: Grade) -> Grade:
         """The same grade, its verdict counted."""

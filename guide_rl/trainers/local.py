@@ -52,7 +52,8 @@ def train(recipe: TrainRecipe, *, resume: str | None = None) -> RunFolder:
     new = resume is None
     run = RunFolder.open(resume) if resume else RunFolder.create(recipe.run, write_recipe(recipe), inputs)
     progress, grading = Progress(recipe.steps, recipe.budget, label=run.path.name), recipe.grading
-    with run.lock(), GraderPool(grading.workers, grading.timeout_s, grading.memory_mb) as grader, progress:
+    grader = GraderPool(grading.workers, grading.timeout_s, grading.memory_mb, progress.note)
+    with run.lock(), grader, progress:
         checkpoint = None if new else run.latest_checkpoint()
         if not new:
             run.check_recipe(write_recipe(recipe), may_change(recipe))

@@ -45,9 +45,9 @@ def training_problems(
 def held_out_problems(
     recipe: TrainRecipe, prompts: Prompts, lm: CausalLM, note: Callable[[str], None]
 ) -> list[Problem]:
-    """The evaluation problems that fit, without guidance; none where the recipe names no file."""
+    """The evaluation problems that fit, without guidance; none where the recipe evaluates nothing."""
     path, evaluation = recipe.problems.evaluation, recipe.evaluation
-    if path is None:
+    if path is None or evaluation.every == 0:
         return []
     problems, longest = _fitting(path, prompts, note, guided=False)
     knob = "sampling.max_tokens" if evaluation.max_tokens is None else "evaluation.max_tokens"
