@@ -4,9 +4,10 @@ A recipe is a YAML file with the fields of `TrainRecipe` or `SFTRecipe`. The def
 settings where the paper has one. Contradictions fail here, while parsing, with the field and what to do.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 SYSTEM_PROMPTS = {
     "none": "",
@@ -436,4 +437,64 @@ class SFTRecipe:
         _require(
             self.batch_size % self.microbatch_size == 0,
             f"microbatch_size ({self.microbatch_size}) must divide batch_size ({self.batch_size})",
+        )
+
+
+@dataclass(frozen=True)
+class ChatConfig:
+    """An OpenAI-compatible chat endpoint, and how it is asked."""
+
+    model: str
+    """The model's name, as the endpoint knows it."""
+    base_url: str = "https://api.openai.com/v1"
+    """Where the endpoint is, up to and without /chat/completions; a local server's is like http://127.0.0.1:8000/v1."""
+    api_key_env: str | None = "OPENAI_API_KEY"
+    """The environment variable that holds the API key (the key itself is never written anywhere); null for a server that takes none."""
+    temperature: float | None = 0.0
+    """Sampling temperature; null leaves it to the endpoint (some reasoning models accept no other)."""
+    max_tokens: int | None = 1024
+    """Longest reply, in tokens; null leaves it to the endpoint."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """Further fields of each request, for instance {seed: 1} or {max_completion_tokens: 4096}."""
+    concurrency: int = 16
+    """Requests in flight at once."""
+    requests_per_minute: int | None = None
+    """Send at most this many requests a minute, evenly spaced; null means no limit of ours."""
+    tokens_per_minute: int | None = None
+    """Use at most this many tokens a minute, prompts and replies; null means no limit of ours."""
+    timeout_s: float = 120.0
+    """Longest wait for a whole reply, in seconds; then the request is tried again."""
+    tries: int = 6
+    """How often a request is tried on rate limits, server errors, timeouts, cut connections and broken replies."""
+    backoff_s: float = 1.0
+    """The pause after the first failed try, in seconds; it doubles each time, less up to half of it by chance. A longer Retry-After is honoured."""
+    backoff_max_s: float = 60.0
+    """The longest such pause, in seconds."""
+    stop_after_failures: int | None = 20
+    """Stop everything when this many requests in a row have failed for good: the endpoint is down, or refuses what the recipe asks for; null never stops."""
+    prompt_price: float | None = None
+    """Price of a million prompt tokens; null means unknown."""
+    completion_price: float | None = None
+    """Price of a million reply tokens; null means unknown."""
+
+    def __post_init__(self) -> None:
+        at_least_1 = ("max_tokens", "concurrency", "requests_per_minute", "tokens_per_minute", "tries")
+        _require_range(self, lambda v: v >= 1, "at least 1", *at_least_1, "stop_after_failures", prefix="chat.")
+        at_least_0 = ("temperature", "backoff_s", "backoff_max_s", "prompt_price", "completion_price")
+        _require_range(self, lambda v: v >= 0, "at least 0", *at_least_0, prefix="chat.")
+        _require_range(self, lambda v: v > 0, "above 0", "timeout_s", prefix="chat.")
+        _require(bool(self.model.strip()), "chat.model is empty; name the model as the endpoint knows it")
+        _require(
+            re.fullmatch(r"https?://[^\s/@?#]+[^\s@?#]*", self.base_url) is not None,
+            "chat.base_url must be like http://127.0.0.1:8000/v1: http or https, and no user name, password or query in it",
+        )
+        _require(
+            self.api_key_env is None or re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.api_key_env) is not None,
+            "chat.api_key_env must be the name of an environment variable, in capitals (OPENAI_API_KEY); "
+            "the key itself belongs into that variable only",
+        )
+        own = sorted({"model", "messages", "n", "stream", "temperature", "max_tokens"} & set(self.parameters))
+        _require(
+            not own,
+            f"chat.parameters cannot hold {', '.join(own)}; one reply is read, whole, and the rest has fields of its own",
         )
