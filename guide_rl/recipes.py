@@ -24,18 +24,18 @@ from jsonargparse import (
     set_parsing_settings,
 )
 
-from guide_rl.config import SFTRecipe, TrainRecipe
+from guide_rl.config import ProblemsRecipe, SFTRecipe, TrainRecipe
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
-Recipe = TypeVar("Recipe", TrainRecipe, SFTRecipe)
+Recipe = TypeVar("Recipe", TrainRecipe, SFTRecipe, ProblemsRecipe)
 
 
 def read_recipe(kind: type[Recipe], path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file as `guide` does.
 
     Args:
-        kind: `TrainRecipe` or `SFTRecipe`.
+        kind: `TrainRecipe`, `SFTRecipe` or `ProblemsRecipe`.
         path: the YAML file.
         overrides: `field=value` texts that win over the file, e.g. `loss.beta=0.01`.
 
@@ -45,7 +45,7 @@ def read_recipe(kind: type[Recipe], path: str | Path, overrides: Sequence[str] =
     return parse_recipe(kind, recipe_parser(kind), [str(path)], overrides)[0]
 
 
-def write_recipe(recipe: TrainRecipe | SFTRecipe) -> str:
+def write_recipe(recipe: TrainRecipe | SFTRecipe | ProblemsRecipe) -> str:
     """A recipe as YAML, every field said."""
 
     def plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -129,17 +129,30 @@ class _FieldsAsTyped(DefaultHelpFormatter):
 @cache
 def _all_fields() -> set[str]:
     """The names of all fields of all kinds of recipe."""
-    return {*fields_of(TrainRecipe), *fields_of(SFTRecipe)}
+    return {*fields_of(TrainRecipe), *fields_of(SFTRecipe), *fields_of(ProblemsRecipe)}
 
 
 def fields_of(kind: type, prefix: str = "") -> dict[str, Any]:
-    """Dotted names of all fields and sections of a record, with their types: `loss`, `loss.beta`, ..."""
+    """Dotted names of all fields and sections of a record, with their types: `loss`, `loss.beta`, ...
+
+    Where a field maps names of the user's to records, `*` stands for the name: `sources.*`, `sources.*.path`.
+    """
     fields = {}
     for name, hint in get_type_hints(kind).items():
         fields[prefix + name] = hint
         for section in _sections(hint):
-            fields |= fields_of(section, f"{prefix}{name}.")
+            inner = prefix + name
+            if get_origin(hint) is dict:
+                fields[inner := f"{inner}.*"] = section
+            fields |= fields_of(section, f"{inner}.")
     return fields
+
+
+def _known(name: str, fields: Mapping[str, Any]) -> str:
+    """The field's name with `*` for the user's own part of it, where that is a field; else the name itself."""
+    first, _, rest = name.partition(".")
+    general = f"{first}.*.{rest.partition('.')[2]}".rstrip(".")
+    return general if name not in fields and general in fields else name
 
 
 def _sections(hint: Any) -> list[Any]:
@@ -166,7 +179,7 @@ def _override_values(overrides: Sequence[str], fields: Mapping[str, Any]) -> dic
     for override in overrides:
         name, _, text = override.partition("=")
         try:
-            values[name] = text if fields.get(name) is str else yaml.safe_load(text)
+            values[name] = text if fields.get(_known(name, fields)) is str else yaml.safe_load(text)
         except yaml.YAMLError:
             values[name] = text
     return values
@@ -175,7 +188,7 @@ def _override_values(overrides: Sequence[str], fields: Mapping[str, Any]) -> dic
 def _check_names(fields: Mapping[str, Any], values: Mapping[Any, Any], where: str, prefix: str = "") -> None:
     """ValueError for an unknown field, a section that holds no fields, or null where it means nothing."""
     for key, value in values.items():
-        name = f"{prefix}{key}"
+        name = _known(f"{prefix}{key}", fields)
         if name not in fields:
             raise ValueError(f"{where}unknown field {name}{nearest(name, list(fields))}")
         hint = fields[name]
@@ -185,7 +198,7 @@ def _check_names(fields: Mapping[str, Any], values: Mapping[Any, Any], where: st
         if value is None and NoneType not in get_args(hint):
             raise ValueError(f"{where}{name} must be {_words(hint)}, not null")
         if isinstance(value, Mapping) and _sections(hint):
-            _check_names(fields, value, where, f"{name}.")
+            _check_names(fields, value, where, f"{prefix}{key}.")
 
 
 def _one_line(message: str, fields: Mapping[str, Any]) -> str:
@@ -195,7 +208,7 @@ def _one_line(message: str, fields: Mapping[str, Any]) -> str:
     where = message.partition('Parser key "')[0]
     keys = re.findall('Parser key "(.+?)"', message)
     value = re.search("(?:Got|Given) value: (.*)", message)
-    for name in (".".join(keys), *keys[:1]):
+    for name in (".".join(keys), ".*.".join(keys), *keys[:1]):
         if name in fields and value:
             return f"{where}{name} must be {_words(fields[name])}, not {value[1]}"
     contradiction = re.search(r"Errors:\s+- (.*)", message)
@@ -214,8 +227,11 @@ def _words(hint: Any) -> str:
     if origin is list:
         choices = get_args(parts[0])
         return f"a list of {', '.join(choices)}, such as [{choices[0]}]" if choices else "a list such as [a, b]"
+    if origin is dict:
+        return "fields such as {name: value}"
     if origin is tuple:
         return f"a list of {len(parts)}, each {_words(parts[0])}"
     if parts:
         return " or ".join(_words(part) for part in parts)
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}[hint]
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+    return words.get(hint, "a value")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from guide_rl.cli import main
-from guide_rl.config import SFTRecipe, TrainRecipe
+from guide_rl.config import ProblemsRecipe, SFTRecipe, TrainRecipe
 from guide_rl.recipes import read_recipe, write_recipe
 from guide_rl.trainers.schedule import learning_rate
 
@@ -15,6 +15,8 @@ SMALL = ("model.path=m", "problems.train=p.jsonl")
 
 
 def kind_of(path: Path) -> type:
+    if path.parent.name == "problems":
+        return ProblemsRecipe
     return SFTRecipe if path.stem.startswith(("sft", "warmup")) else TrainRecipe
 
 
