@@ -9,7 +9,7 @@ from typing import NoReturn
 from jsonargparse import Namespace
 
 from guide_rl import __version__
-from guide_rl.config import SFTRecipe, TrainRecipe
+from guide_rl.config import ProblemsRecipe, SFTRecipe, TrainRecipe
 from guide_rl.recipes import Recipe, nearest, parse_recipe, recipe_parser
 
 USER_ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)
@@ -118,6 +118,50 @@ def _recipe_command(
     return parse_recipe(kind, parser, *split(arguments))
 
 
+def _problems(arguments: list[str]) -> Callable[[], object]:
+    """`guide problems`."""
+    parser = recipe_parser(
+        ProblemsRecipe,
+        prog="guide problems",
+        usage="guide problems RECIPE [field=value ...]\n       guide problems --show N FILE [RECIPE] [field=value ...]",
+        description="Make files of clean problems from data sets. RECIPE is a YAML file with the fields below; field=value "
+        "wins over it. --show prints the first N problems of FILE as the model will see them (model, prompts).",
+    )
+    parser.add_argument("--show", metavar="N", type=int, help="problems to print of a problem file")
+    arguments, count = _taken(arguments, "--show")
+    files, overrides, options = split(arguments)
+    shown = files.pop(0) if count and files else None
+    recipe, _ = parse_recipe(ProblemsRecipe, parser, files, overrides, options)
+    if count and (shown is None or not count.isdecimal() or int(count) < 1):
+        raise ValueError("--show takes a number of problems and a problem file: --show 3 data/problems/problems.jsonl")
+    if not count and not recipe.sources:
+        raise ValueError("not set: sources; set it in a recipe, such as recipes/problems/gsm8k.yaml")
+
+    def run() -> None:
+        from guide_rl.problem_views import print_summary, show_problems
+
+        if shown is not None:
+            print(show_problems(shown, int(count), recipe))
+            return
+        from guide_rl.preparation import prepare
+
+        print_summary(prepare(recipe), recipe.out)
+
+    return run
+
+
+def _taken(arguments: Sequence[str], option: str) -> tuple[list[str], str]:
+    """The arguments without an option and its value, and that value; "" where it is not there."""
+    left = list(arguments)
+    for index, argument in enumerate(left):
+        if argument == option:
+            value = left[index + 1 : index + 2]
+            return left[:index] + left[index + 2 :], value[0] if value else "nothing"
+        if argument.startswith(f"{option}="):
+            return left[:index] + left[index + 1 :], argument.partition("=")[2] or "nothing"
+    return left, ""
+
+
 def _train(arguments: list[str]) -> Callable[[], object]:
     """`guide train`."""
     dry = ("--dry-run", "show the resolved recipe, two prompts and the cost; stop")
@@ -196,6 +240,7 @@ def _demo(arguments: list[str]) -> Callable[[], object]:
 
 
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], Callable[[], object]]]] = {
+    "problems": ("make files of clean problems from data sets", _problems),
     "train": ("train a policy with GRPO, Filter-GRPO or Guide-GRPO", _train),
     "sft": ("supervised fine-tuning on worked solutions", _sft),
     "export": ("write a checkpoint as a plain model folder, LoRA merged", _export),

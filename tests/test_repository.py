@@ -17,10 +17,10 @@ LAYERS = [
     {"cli"},
     {"demo"},
     {"trainers"},
-    {"evaluation", "analysis"},
+    {"evaluation", "analysis", "preparation", "problem_views"},
     {"algorithm", "metrics"},
-    {"samplers", "graders", "logprobs", "run_folder", "progress", "interrupts"},
-    {"prompts", "problems", "policy", "recipes"},
+    {"samplers", "graders", "logprobs", "run_folder", "progress", "interrupts", "columns", "cleaning"},
+    {"prompts", "problems", "policy", "recipes", "sources"},
     {"types", "config", "equations"},
 ]
 FREE = {"types", "config", "equations"}

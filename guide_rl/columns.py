@@ -1,0 +1,300 @@
+r"""Rows -> Problems: the column map, and the named rules that take an answer out of what a column holds.
+
+A field is mapped to a column, or to [column, rule, ...], the rules applied in turn. A column with braces, such as
+`"{question}\n\n{starter_code}"`, is a text with the values of those columns in it.
+"""
+
+import base64
+import io
+import json
+import pickle
+import random
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from guide_rl.config import SourceConfig
+from guide_rl.graders.answer_text import final_answer
+from guide_rl.sources.rows import Row
+from guide_rl.types import Problem
+
+TEXT_FIELDS = ("question", "answer", "solution", "guidance", "grader", "stratum")
+"""The fields of a problem that hold text, but for its id."""
+_REQUIRED = ("question", "answer")
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LARGEST_TESTS = 2**28
+
+
+class RowRejected(ValueError):
+    """A row is no problem.
+
+    Args:
+        reason: a word or a few that rows are counted by.
+        detail: what exactly.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+def after_hashes(text: str) -> str:
+    """What stands after the last `####` (GSM8K)."""
+    _, mark, after = text.rpartition("####")
+    if not mark:
+        raise ValueError("no ####")
+    return after.strip()
+
+
+def boxed_hashes(text: str) -> str:
+    r"""GSM8K's `#### 18` as `The answer is \boxed{18}.`, which graders can read."""
+    return f"{text.rpartition('####')[0].rstrip()}\nThe answer is \\boxed{{{no_commas(after_hashes(text))}}}."
+
+
+def no_calculator(text: str) -> str:
+    """Without GSM8K's calculator marks `<<...>>`."""
+    return re.sub(r"<<[^<>]*>>", "", text)
+
+
+def no_commas(text: str) -> str:
+    """Without commas, which separate thousands."""
+    return text.replace(",", "")
+
+
+def no_dollars(text: str) -> str:
+    """Without `$`."""
+    return text.replace("$", "").strip()
+
+
+def last_boxed(text: str) -> str:
+    r"""What stands in the last `\boxed{...}`, `\fbox{...}` or `\boxed 5`."""
+    boxes = re.sub(r"\\(?:boxed|fbox)\s*(\{|[0-9A-Za-z])", _box, text)
+    if not (answer := final_answer(boxes)):
+        raise ValueError("no \\boxed{...}")
+    return answer
+
+
+def _box(found: re.Match[str]) -> str:
+    """One spelling for the beginning of a box, or for a box of one sign without braces."""
+    return "\\boxed{" if found[1] == "{" else f"\\boxed{{{found[1]}}}"
+
+
+def first(values: Sequence[Any]) -> Any:
+    """The first of a list."""
+    if isinstance(values, str) or not values:
+        raise ValueError("not a list with something in it")
+    return values[0]
+
+
+def integer(value: object) -> str:
+    """A whole number without leading zeros, from `025`, `27.0` or 27."""
+    text = str(value).strip()
+    if not re.fullmatch(r"[+-]?[0-9]+(\.0*)?", text):
+        raise ValueError(f"{text!r} is no whole number")
+    return str(int(text.partition(".")[0]))
+
+
+def strip(text: str) -> str:
+    """Without spaces around it."""
+    return text.strip()
+
+
+def from_json(text: str) -> Any:
+    """The value of a JSON text."""
+    return json.loads(text)
+
+
+def test_cases(text: str) -> list[Any]:
+    """LiveCodeBench's test cases: JSON, or JSON in a pickled text in zlib in base64. Nothing in a pickle is run."""
+    if not text.startswith("["):
+        unpacker = zlib.decompressobj()
+        packed = unpacker.decompress(base64.b64decode(text, validate=True), _LARGEST_TESTS)
+        if not unpacker.eof:
+            raise ValueError(f"test cases of more than {_LARGEST_TESTS} bytes, or cut off")
+        text = _TextUnpickler(io.BytesIO(packed)).load()
+    cases = json.loads(text)
+    if not isinstance(cases, list):
+        raise ValueError("test cases that are no list")
+    return cases
+
+
+class _TextUnpickler(pickle.Unpickler):
+    """Reads pickles of plain values; whatever names a class or a function, which pickles may call, is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise ValueError(f"a pickle that asks for {module}.{name}")
+
+
+RULES: dict[str, Callable[[Any], Any]] = {
+    rule.__name__: rule
+    for rule in (
+        after_hashes,
+        boxed_hashes,
+        no_calculator,
+        no_commas,
+        no_dollars,
+        last_boxed,
+        first,
+        integer,
+        strip,
+        from_json,
+        test_cases,
+    )
+}
+"""The rules by name: value -> value; ValueError, TypeError or AttributeError where there is nothing to take."""
+
+
+def needed_columns(source: SourceConfig) -> list[str] | None:
+    """The columns that the source's map reads; None for all, where it has no map."""
+    if not source.columns:
+        return None
+    made = {"choices", "letter"} if source.choices else set()
+    named = [name for spec in source.columns.values() for name in _named(_column(spec))]
+    return sorted({*named, *source.choices, *source.where} - made)
+
+
+def check_map(name: str, source: SourceConfig) -> None:
+    """Raise ValueError when a source's map has an unknown field or rule, or does not give question and answer."""
+    for field in (*source.columns, *source.constants):
+        known = field in ("id", "metadata", *TEXT_FIELDS) or field.startswith("metadata.")
+        if not known:
+            raise ValueError(
+                f"sources.{name}: {field!r} is no field of a problem; use id, {', '.join(TEXT_FIELDS)}, metadata.NAME"
+            )
+    for field, spec in source.columns.items():
+        if field in source.constants:
+            raise ValueError(f"sources.{name}: {field} has a column and a constant; remove one of them")
+        if unknown := [rule for rule in _rules(spec) if rule not in RULES]:
+            raise ValueError(f"sources.{name}.columns: {field}: no rule {unknown[0]!r}; there are {', '.join(RULES)}")
+    if source.columns:
+        for field in _REQUIRED:
+            if field not in source.columns and field not in source.constants:
+                raise ValueError(f"sources.{name}.columns: no column for {field}; add `{field}: COLUMN`")
+
+
+def to_problem(row: Row, number: int, name: str, source: SourceConfig, seed: int) -> Problem:
+    """One row -> a Problem, by the source's map.
+
+    The id is `NAME/` and the row's own id or its number. `guidance` from a list of points becomes a numbered list, with
+    the levels of the ladder in `metadata["levels"]`.
+
+    Raises:
+        RowRejected: a column is missing or holds nothing, a rule finds nothing, or `where` leaves the row out.
+    """
+    for column, wanted in source.where.items():
+        value = _value(row, column)
+        if value not in (wanted if isinstance(wanted, list) else [wanted]):
+            raise RowRejected("filtered", f"{column} is {value!r}")
+    if source.choices:
+        row = {**row, **shuffled_choices([_text(_value(row, column), column) for column in source.choices], seed, row)}
+    columns = source.columns or {field: field for field in row}
+    values: dict[str, Any] = {"stratum": name, **source.constants}
+    metadata: dict[str, Any] = {}
+    for field, spec in columns.items():
+        value = _extracted(row, field, spec)
+        if field == "metadata":
+            metadata |= _mapping(value)
+        elif field.startswith("metadata."):
+            metadata[field.removeprefix("metadata.")] = value
+        elif field == "guidance" and isinstance(value, list | tuple):
+            points = [_text(point, field).strip() for point in value]
+            if points:
+                values[field], metadata["levels"] = numbered(points), levels(points)
+        elif value is not None and (text := _text(value, field)).strip():
+            values[field] = text
+    for field in _REQUIRED:
+        if field not in values:
+            raise RowRejected(f"no {field}", f"column {_column(columns.get(field, field))!r} is empty")
+    values["id"] = f"{name}/{values.get('id', number)}"
+    _check_saveable(metadata)
+    if unknown := set(values) - {"id", *TEXT_FIELDS}:
+        raise RowRejected("malformed", f"{sorted(unknown)[0]!r} is no field of a problem; give the source columns")
+    return Problem(**values, metadata=metadata)
+
+
+def numbered(points: Sequence[str]) -> str:
+    """Points of guidance as a numbered list."""
+    return "\n".join(f"{number}. {point}" for number, point in enumerate(points, start=1))
+
+
+def levels(points: Sequence[str]) -> list[str]:
+    """The levels of the guidance ladder, weakest first: the first point, the first two, and so on."""
+    return [numbered(points[:count]) for count in range(1, len(points) + 1)]
+
+
+def shuffled_choices(choices: Sequence[str], seed: int, row: Row) -> dict[str, str]:
+    """The choices in an order that depends on seed and row only, a letter each, and the letter of the first given."""
+    texts = [choice.strip() for choice in choices]
+    if len(set(texts)) < len(texts):
+        raise RowRejected("malformed", "two choices are the same")
+    order = list(range(len(texts)))
+    random.Random(f"{seed}:{json.dumps(texts)}").shuffle(order)
+    lines = [f"{letter}) {texts[index]}" for letter, index in zip(_LETTERS, order, strict=False)]
+    return {"choices": "\n".join(lines), "letter": _LETTERS[order.index(0)]}
+
+
+def _column(spec: str | list[str]) -> str:
+    """The column of a map's entry."""
+    return spec if isinstance(spec, str) else spec[0]
+
+
+def _rules(spec: str | list[str]) -> list[str]:
+    """The rules of a map's entry."""
+    return [] if isinstance(spec, str) else spec[1:]
+
+
+def _named(column: str) -> list[str]:
+    """The columns that a map's entry reads: those in the braces of a text, or the one."""
+    return re.findall(r"\{([^{}]+)\}", column) or [column]
+
+
+def _value(row: Row, column: str) -> Any:
+    """What the row has in a column."""
+    if column not in row:
+        raise RowRejected("malformed", f"no column {column!r}; there are {', '.join(sorted(map(str, row)))}")
+    return row[column]
+
+
+def _extracted(row: Row, field: str, spec: str | list[str]) -> Any:
+    """The value of a field, after its rules; None where the column is empty."""
+    column = _column(spec)
+    if "{" in column:
+        value: Any = re.sub(r"\{([^{}]+)\}", lambda name: _text(_value(row, name[1]) or "", name[1]), column)
+    else:
+        value = _value(row, column)
+    for rule in _rules(spec):
+        if value is None:
+            break
+        try:
+            value = RULES[rule](value)
+        except (ValueError, TypeError, AttributeError, zlib.error, pickle.UnpicklingError, EOFError) as error:
+            raise RowRejected(f"no {field}", f"column {column!r}, rule {rule}: {error}") from error
+    return value
+
+
+def _text(value: Any, column: str) -> str:
+    """A value as text; only text and numbers can be."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise RowRejected("malformed", f"{column!r} is a {type(value).__name__}, not text; maybe a rule can take it")
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RowRejected("malformed", f"{column!r} is not UTF-8") from None
+    return text
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """A value that must be an object, or nothing."""
+    if not isinstance(value, Mapping | None):
+        raise RowRejected("malformed", f"'metadata' is a {type(value).__name__}, not an object")
+    return value or {}
+
+
+def _check_saveable(metadata: Mapping[str, Any]) -> None:
+    """Refuse metadata that a problem file cannot hold."""
+    try:
+        json.dumps(metadata)
+    except (TypeError, ValueError) as error:
+        raise RowRejected("malformed", f"metadata cannot be saved: {error}") from None

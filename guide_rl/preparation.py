@@ -1,0 +1,353 @@
+"""`guide problems`: rows of data sets -> files of problems that are clean, and a list of the rows that were not.
+
+    OUT/recipe.yaml        the recipe as resolved
+    OUT/problems.jsonl     the problems, or one file for each split: OUT/<split>.jsonl
+    OUT/rejected.jsonl     one line a rejected row: source, row, reason, detail, and what it matches
+    OUT/summary.json       counts, and which problems matched an evaluation set; written last
+
+Everything is made beside OUT under another name and moved there at the end.
+"""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from guide_rl.cleaning import find_matches, splits_of
+from guide_rl.columns import RowRejected, check_map, needed_columns, to_problem
+from guide_rl.config import GradingConfig, ProblemsRecipe, SourceConfig
+from guide_rl.graders import GRADERS
+from guide_rl.graders.answer_text import plain, plain_number
+from guide_rl.graders.pool import GraderPool, check_answers
+from guide_rl.interrupts import Interrupts
+from guide_rl.problems import save_problems
+from guide_rl.prompts import Prompts
+from guide_rl.recipes import read_recipe, write_recipe
+from guide_rl.sources import read_rows
+from guide_rl.types import Problem
+
+_ANSWERS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A problem and where it comes from."""
+
+    problem: Problem
+    source: str
+    """Name of its source in the recipe."""
+    row: int
+    """Its number there, from 1."""
+
+
+@dataclass
+class Work:
+    """What is being made: the candidates that are left, and the lines about rejected rows."""
+
+    progress: Progress
+    candidates: list[Candidate] = field(default_factory=list)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    rows: Counter[str] = field(default_factory=Counter)
+    """Rows read, by source."""
+
+    def reject(self, source: str, row: int, reason: str, detail: str, **more: Any) -> None:
+        """Note a rejected row."""
+        self.rejected.append({"source": source, "row": row, "reason": reason, "detail": detail, **more})
+
+    def keep(self, reasons: Sequence[tuple[str, str, dict[str, Any]] | None]) -> None:
+        """Keep the candidates without a reason (a word or a few, what exactly, more), one entry a candidate."""
+        kept = []
+        for candidate, why in zip(self.candidates, reasons, strict=True):
+            if why is None:
+                kept.append(candidate)
+            else:
+                reason, detail, more = why
+                self.reject(candidate.source, candidate.row, reason, detail, id=candidate.problem.id, **more)
+        self.candidates = kept
+
+
+def prepare(recipe: ProblemsRecipe, console: Console | None = None) -> dict[str, Any]:
+    """Make the folder `recipe.out`, and return its summary.
+
+    Raises:
+        FileExistsError: another recipe filled that folder.
+        ValueError, OSError: a source cannot be read, the recipe maps what is not there, or no problem is left.
+    """
+    console = console or Console(stderr=True)
+    for name, source in recipe.sources.items():
+        check_map(name, source)
+    out = Path(recipe.out)
+    _check_folder(out, write_recipe(recipe))
+    with Interrupts(), _progress(console) as progress, _partial(out) as partial:
+        work = Work(progress)
+        _read(work, recipe)
+        guided_too_long = _measure(work, recipe)
+        unreadable = _check_answers(work, recipe)
+        against = _compare(work, recipe)
+        splits = _split(work, recipe)
+        if not work.candidates:
+            raise ValueError(f"no problem is left; {_most_common(work.rejected)}")
+        summary = _summary(work, splits, against, unreadable, guided_too_long)
+        for name, problems in splits.items():
+            save_problems(partial / f"{name}.jsonl", problems)
+        _write(partial / "rejected.jsonl", (json.dumps(line, ensure_ascii=False) for line in work.rejected))
+        _write(partial / "recipe.yaml", [write_recipe(recipe).rstrip("\n")])
+        _write(partial / "summary.json", [json.dumps(summary, indent=2, ensure_ascii=False)])
+        _move(partial, out)
+    return summary
+
+
+def _read(work: Work, recipe: ProblemsRecipe) -> None:
+    """Turn the rows of all sources into candidates with ids that differ."""
+    ids: dict[str, int] = {}
+    for name, source in recipe.sources.items():
+        for number, problem in _problems_of(name, source, recipe.seed, work):
+            earlier = ids.setdefault(problem.id, number)
+            if earlier != number:
+                work.reject(name, number, "repeated id", f"row {earlier} has the same", id=problem.id)
+            else:
+                work.candidates.append(Candidate(problem, name, number))
+
+
+def _problems_of(name: str, source: SourceConfig, seed: int, work: Work | None = None) -> Iterator[tuple[int, Problem]]:
+    """The problems of a source with their row numbers; rows that are none are noted in `work`."""
+    task = None if work is None else work.progress.add_task(f"read {name}", total=None)
+    found = 0
+    for number, row in read_rows(source, needed_columns(source), seed):
+        if work is not None and task is not None:
+            work.rows[name] += 1
+            work.progress.advance(task)
+        try:
+            if isinstance(row, str):
+                raise RowRejected("malformed", row)
+            problem = to_problem(row, number, name, source, seed)
+        except RowRejected as why:
+            if work is not None:
+                work.reject(name, number, why.reason, why.detail)
+            continue
+        yield number, problem
+        found += 1
+        if found == source.limit:
+            return
+
+
+def _measure(work: Work, recipe: ProblemsRecipe) -> int:
+    """Reject problems with too long plain prompts; returns how many of the others have too long guided ones."""
+    if recipe.model is None:
+        return 0
+    from transformers import AutoTokenizer
+
+    prompts = Prompts(AutoTokenizer.from_pretrained(recipe.model), recipe.prompts)
+    limit = recipe.prompts.max_tokens
+    reasons: list[tuple[str, str, dict[str, Any]] | None] = []
+    guided_too_long = 0
+    for candidate in work.progress.track(work.candidates, description="measure prompts"):
+        problem = candidate.problem
+        length = len(prompts.plain_ids(problem))
+        if length > limit and recipe.prompts.too_long == "fail":
+            raise ValueError(
+                f"problem {problem.id!r}: its prompt has {length} tokens, over prompts.max_tokens ({limit})"
+            )
+        reasons.append(("too long", f"{length} tokens, over {limit}", {}) if length > limit else None)
+        if length <= limit and problem.guidance is not None:
+            prompts.check(problem)
+            guided_too_long += len(prompts.guided_ids(problem)) > limit
+    work.keep(reasons)
+    return guided_too_long
+
+
+def _check_answers(work: Work, recipe: ProblemsRecipe) -> list[str] | None:
+    """The ids of problems whose reference answer their grader cannot read, rejected where the recipe says so."""
+    if recipe.unreadable_answers == "unchecked":
+        return None
+    bad = unreadable_answers([candidate.problem for candidate in work.candidates], recipe.grading, work.progress)
+    if recipe.unreadable_answers == "reject":
+        work.keep(
+            [
+                ("unreadable answer", f"grader {c.problem.grader} cannot read {c.problem.answer!r}", {})
+                if c.problem.id in bad
+                else None
+                for c in work.candidates
+            ]
+        )
+    return sorted(bad)
+
+
+def unreadable_answers(problems: Sequence[Problem], limits: GradingConfig, progress: Progress) -> set[str]:
+    """The ids of problems whose own answer their grader calls wrong; see `graders.pool.check_answers`.
+
+    Plain numbers under the math grader are readable; equal answers under it are graded once.
+    """
+    alike: dict[object, list[Problem]] = {}
+    for problem in problems:
+        if problem.grader not in GRADERS:
+            continue
+        if problem.grader == "math" and plain_number(plain(problem.answer)) is not None:
+            continue
+        key = problem.answer if problem.grader == "math" else (problem.id,)
+        alike.setdefault(key, []).append(problem)
+    firsts = [group[0] for group in alike.values()]
+    bad: set[str] = set()
+    task = progress.add_task("check answers", total=len(firsts))
+    with GraderPool(limits.workers, limits.timeout_s, limits.memory_mb) as pool:
+        for start in range(0, len(firsts), _ANSWERS_AT_ONCE):
+            part = firsts[start : start + _ANSWERS_AT_ONCE]
+            bad |= {problem.id for problem in check_answers(part, pool)[0]}
+            progress.advance(task, len(part))
+    return {problem.id for group in alike.values() if group[0].id in bad for problem in group}
+
+
+def _compare(work: Work, recipe: ProblemsRecipe) -> dict[str, dict[str, Any]]:
+    """Reject duplicates and problems of evaluation sets; returns, for each of those sets, its size and what matched."""
+    evaluation = [(name, problem) for name in recipe.against for problem in _evaluation_set(name)]
+    problems = [problem for _, problem in evaluation] + [candidate.problem for candidate in work.candidates]
+    task = work.progress.add_task("compare questions", total=None)
+    matches = find_matches(
+        [problem.question for problem in problems],
+        [plain(problem.answer) for problem in problems],
+        len(evaluation),
+        recipe.duplicates,
+    )
+    work.progress.update(task, total=1, completed=1)
+    sizes = Counter(name for name, _ in evaluation)
+    against: dict[str, dict[str, Any]] = {name: {"problems": sizes[name], "matched": []} for name in recipe.against}
+    reasons: list[tuple[str, str, dict[str, Any]] | None] = []
+    for index, candidate in enumerate(work.candidates, start=len(evaluation)):
+        match = matches.get(index)
+        if match is None:
+            reasons.append(None)
+            continue
+        earlier = problems[match.earlier]
+        more: dict[str, Any] = {"matches": earlier.id, "similarity": round(match.similarity, 3)}
+        if match.earlier < len(evaluation):
+            name = evaluation[match.earlier][0]
+            against[name]["matched"].append([candidate.problem.id, earlier.id])
+            reasons.append(("evaluation problem", f"{match.kind} match in {name}", more))
+        else:
+            same = plain(earlier.answer) == plain(candidate.problem.answer)
+            detail = "with the same answer" if same else f"with another answer: {earlier.answer!r:.200}"
+            reasons.append(("duplicate" if match.kind == "exact" else "near-duplicate", detail, more))
+    work.keep(reasons)
+    return against
+
+
+def _evaluation_set(name: str) -> Iterator[Problem]:
+    """The problems of a file of problems, or of a recipe's sources."""
+    if name.endswith((".yaml", ".yml")):
+        recipe = read_recipe(ProblemsRecipe, name)
+        sources, seed = recipe.sources, recipe.seed
+    else:
+        sources, seed = {Path(name).stem: SourceConfig(name)}, 0
+    empty = True
+    for source_name, source in sources.items():
+        check_map(source_name, source)
+        for _, problem in _problems_of(source_name, source, seed):
+            empty = False
+            yield problem
+    if empty:
+        raise ValueError(f"against: {name} holds no problem that can be read; correct it or remove it")
+
+
+def _split(work: Work, recipe: ProblemsRecipe) -> dict[str, list[Problem]]:
+    """The problems by the file that they go to."""
+    if not recipe.splits:
+        return {"problems": [candidate.problem for candidate in work.candidates]}
+    names = splits_of([candidate.problem.question for candidate in work.candidates], recipe.splits, recipe.seed)
+    splits: dict[str, list[Problem]] = {name: [] for name in recipe.splits}
+    for candidate, name in zip(work.candidates, names, strict=True):
+        if name is not None:
+            splits[name].append(candidate.problem)
+    work.keep([None if name else ("in no split", "the splits' counts are reached", {}) for name in names])
+    for name, size in recipe.splits.items():
+        if not splits[name] or (size > 1 and len(splits[name]) < size):
+            raise ValueError(f"splits.{name} asks for {size:g} and gets {len(splits[name])} problems; lower it")
+    return splits
+
+
+def _summary(
+    work: Work,
+    splits: dict[str, list[Problem]],
+    against: dict[str, dict[str, Any]],
+    unreadable: list[str] | None,
+    guided_too_long: int,
+) -> dict[str, Any]:
+    """What happened, in numbers."""
+    kept = Counter(candidate.source for candidate in work.candidates)
+    reasons: dict[str, Counter[str]] = {name: Counter() for name in work.rows}
+    for line in work.rejected:
+        reasons[line["source"]][line["reason"]] += 1
+    problems = [candidate.problem for candidate in work.candidates]
+    return {
+        "sources": {
+            name: {"rows": rows, "kept": kept[name], "rejected": dict(reasons[name].most_common())}
+            for name, rows in work.rows.items()
+        },
+        "files": {f"{name}.jsonl": len(rows) for name, rows in splits.items()},
+        "against": against,
+        "with_guidance": sum(problem.guidance is not None for problem in problems),
+        "guided_prompt_too_long": guided_too_long,
+        "unreadable_answers": unreadable,
+        "graders": dict(Counter(problem.grader for problem in problems)),
+    }
+
+
+def _check_folder(out: Path, recipe: str) -> None:
+    """FileExistsError unless there is nothing in `out`, or what this very recipe made."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    made_by = out / "recipe.yaml"
+    if not made_by.is_file() or made_by.read_text(encoding="utf-8") != recipe or not (out / "summary.json").is_file():
+        raise FileExistsError(
+            f"{out} is there and was not made by this recipe; remove it, or give this one another folder (out=...)"
+        )
+
+
+@contextmanager
+def _partial(out: Path) -> Iterator[Path]:
+    """A folder beside `out` to work in, which is gone in the end."""
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _move(partial: Path, out: Path) -> None:
+    """Put the files in their place; one rename where there is nothing yet, else the summary last."""
+    if not out.exists():
+        partial.rename(out)
+        return
+    (out / "summary.json").unlink(missing_ok=True)
+    for file in sorted(partial.iterdir(), key=lambda file: file.name == "summary.json"):
+        os.replace(file, out / file.name)
+
+
+def _write(path: Path, lines: Iterator[str] | Sequence[str]) -> None:
+    """Write lines of text."""
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def _most_common(rejected: Sequence[dict[str, Any]]) -> str:
+    """Why most rows were rejected, with one of them."""
+    if not rejected:
+        return "the sources hold no rows"
+    reason, count = Counter(line["reason"] for line in rejected).most_common(1)[0]
+    line = next(line for line in rejected if line["reason"] == reason)
+    return f"{count} rows: {reason}, such as {line['source']}, row {line['row']}: {line['detail']}"
+
+
+def _progress(console: Console) -> Progress:
+    """Bars on a terminal, nothing elsewhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

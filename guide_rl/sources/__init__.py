@@ -1,0 +1,46 @@
+"""Sources: where rows come from. Each is one function in `SOURCES`; a new one is a function and its name.
+
+A row is a mapping of columns to values. What cannot be read as a row comes out as the reason in its place, with its
+number, so that it is counted and not dropped.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from guide_rl.config import SourceConfig
+from guide_rl.sources import champ, files, hub, procedural
+from guide_rl.sources.rows import NumberedRow
+
+Reader = Callable[[SourceConfig, Sequence[str] | None, int], Iterator[NumberedRow]]
+
+SOURCES: dict[str, Reader] = {
+    "jsonl": files.read_jsonl,
+    "parquet": files.read_parquet,
+    "csv": files.read_csv,
+    "hub": hub.read,
+    "reasoning_gym": procedural.read,
+    "champ": champ.read,
+}
+"""(source, columns to read or None for all, seed) -> numbered rows, by the kind of the source."""
+
+_SUFFIXES = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv"}
+
+
+def read_rows(source: SourceConfig, columns: Sequence[str] | None, seed: int) -> Iterator[NumberedRow]:
+    """The rows of a source, numbered from 1 (in a JSON lines file: the line).
+
+    Args:
+        source: what to read.
+        columns: the columns that are needed, where it saves time or memory to know; None means all.
+        seed: seed of procedural problems.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError, OSError: it cannot be read; says what to do.
+    """
+    return SOURCES[kind_of(source)](source, columns, seed)
+
+
+def kind_of(source: SourceConfig) -> str:
+    """The kind of a source: as said, or by its path."""
+    return _SUFFIXES.get(Path(source.path).suffix, "hub") if source.kind == "auto" else source.kind

@@ -1,0 +1,42 @@
+"""Data sets of the Hugging Face hub, and local folders that hold one, through `datasets`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from guide_rl.config import SourceConfig
+from guide_rl.sources.rows import NumberedRow
+
+
+def read(source: SourceConfig, columns: Sequence[str] | None, seed: int) -> Iterator[NumberedRow]:
+    """The rows of one split; only the needed columns are read, from Parquet not even loaded.
+
+    Raises:
+        ImportError: `datasets` is not installed.
+        OSError: it cannot be loaded (name, access, network).
+        ValueError: it has no such configuration or split.
+    """
+    rows = _load(source, columns)
+    if columns is not None and rows.column_names is not None:
+        rows = rows.select_columns([name for name in rows.column_names if name in columns])
+    yield from enumerate(rows, start=1)
+
+
+def _load(source: SourceConfig, columns: Sequence[str] | None) -> Any:
+    """The split as a `datasets` object."""
+    from datasets import load_dataset, load_dataset_builder
+
+    where = {"path": source.path, "name": source.config, "revision": source.revision}
+    try:
+        options: dict[str, Any] = {}
+        builder = load_dataset_builder(**where)
+        if columns is not None and hasattr(builder.config, "columns"):
+            there = builder.info.features
+            options["columns"] = [name for name in columns if there is None or name in there]
+        return load_dataset(**where, split=source.split, streaming=source.streaming, **options)
+    except ValueError as error:
+        raise ValueError(f"{source.path}: {error}") from error
+    except Exception as error:  # Of the hub, of the network and of file systems there are many kinds.
+        raise OSError(
+            f"{source.path}: cannot load this data set ({type(error).__name__}: {error}). Check name, config, split and "
+            "revision; a gated data set needs its terms accepted and a token (`hf auth login`)"
+        ) from error
