@@ -66,6 +66,40 @@ class RunFolder:
         return run
 
     @classmethod
+    @contextlib.contextmanager
+    def opened(
+        cls,
+        path: str | Path,
+        recipe_yaml: str,
+        *,
+        resume: str | Path | None = None,
+        inputs: Mapping[str, str],
+        may_change: Sequence[str] = (),
+    ) -> Iterator[tuple["RunFolder", Path | None]]:
+        """A new run in `path`, or the run in `resume` cut back to its newest checkpoint, for this process alone.
+
+        A new run that ends in an error before it did a step is removed, so that its folder can be used again.
+
+        Yields:
+            The run, and the checkpoint to continue from.
+
+        Raises:
+            OSError, ValueError: as `create`, `open`, `lock`, `check_recipe` and `check_inputs`.
+        """
+        run = cls.create(path, recipe_yaml, inputs) if resume is None else cls.open(resume)
+        with run.lock():
+            if resume is not None:
+                run.check_recipe(recipe_yaml, may_change)
+                run.check_inputs(inputs)
+                run.rewind(run.latest_checkpoint())
+            try:
+                yield run, run.latest_checkpoint()
+            except BaseException:
+                if resume is None and not run.read("timings.jsonl") and run.latest_checkpoint() is None:
+                    run._discard()
+                raise
+
+    @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
         """The folder of an existing run; FileNotFoundError when there is none."""
         run = cls(path)
@@ -120,9 +154,9 @@ class RunFolder:
             ) from None
         return file
 
-    def discard(self) -> None:
-        """Remove a run that could not start, so that its folder can be used again; anything else in it stays."""
-        for name in ("recipe.yaml", "versions.json", ".lock"):
+    def _discard(self) -> None:
+        """Remove what a run wrote before its first step; anything else in its folder stays."""
+        for name in ("recipe.yaml", "versions.json", ".lock", *LINE_FILES):
             (self.path / name).unlink(missing_ok=True)
         for folder in (self.checkpoints, self.path):
             with contextlib.suppress(OSError):

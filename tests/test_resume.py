@@ -259,3 +259,16 @@ def test_kill_9_at_any_moment_of_a_real_run_resumes_to_the_same_bits(folder):
     same_runs(RunFolder.open(folder / "whole"), RunFolder.open(folder / "killed"))
     steps = [json.loads(line)["step"] for line in (folder / "killed/metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 13))
+
+
+def test_a_new_run_that_fails_before_its_first_step_leaves_its_folder_free(folder, tmp_path, monkeypatch):
+    settings = recipe(folder, f"run={tmp_path}/run", "steps=1")
+    monkeypatch.setattr(LocalTrainer, "sample", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(settings)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.undo()
+    run = train(settings)
+    with pytest.raises(FileExistsError):
+        train(settings)
+    assert (run.path / "model/model.safetensors").exists(), "a run that exists is never removed"

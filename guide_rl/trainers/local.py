@@ -49,22 +49,16 @@ def train(recipe: TrainRecipe, *, resume: str | None = None) -> RunFolder:
         ValueError, OSError, MemoryError, FloatingPointError: what went wrong and what to do about it.
     """
     inputs = {"problems.train": recipe.problems.train, "problems.evaluation": recipe.problems.evaluation or ""}
-    new = resume is None
-    run = RunFolder.open(resume) if resume else RunFolder.create(recipe.run, write_recipe(recipe), inputs)
-    progress, grading = Progress(recipe.steps, recipe.budget, label=run.path.name), recipe.grading
-    grader = GraderPool(grading.workers, grading.timeout_s, grading.memory_mb, progress.note)
-    with run.lock(), grader, progress:
-        checkpoint = None if new else run.latest_checkpoint()
-        if not new:
-            run.check_recipe(write_recipe(recipe), may_change(recipe))
-            run.check_inputs(inputs)
-            run.rewind(checkpoint)
-        try:
-            trainer = LocalTrainer(recipe, run, checkpoint, progress, grader)
-        except BaseException:
-            if new:
-                run.discard()
-            raise
+    run_of = RunFolder.opened(
+        recipe.run, write_recipe(recipe), resume=resume, inputs=inputs, may_change=may_change(recipe)
+    )
+    grading = recipe.grading
+    with (
+        run_of as (run, checkpoint),
+        Progress(recipe.steps, recipe.budget, label=run.path.name) as progress,
+        GraderPool(grading.workers, grading.timeout_s, grading.memory_mb, progress.note) as grader,
+    ):
+        trainer = LocalTrainer(recipe, run, checkpoint, progress, grader)
         run.write_recipe(write_recipe(recipe))
         progress.resumed_at(trainer.step_done, trainer.sampled)
         grader.warm_up()

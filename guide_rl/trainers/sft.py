@@ -67,24 +67,17 @@ def run_sft(recipe: SFTRecipe, *, resume: str | None = None) -> Path:
             another recipe or other problems than the run's.
         FloatingPointError: the loss became NaN or infinite; the last checkpoint is from before.
     """
-    new, inputs = resume is None, {"problems": recipe.problems}
-    run = RunFolder.open(resume) if resume else RunFolder.create(recipe.run, write_recipe(recipe), inputs)
-    with run.lock(), Interrupts() as interrupts:
-        checkpoint = None if new else run.latest_checkpoint()
-        if not new:
-            run.check_recipe(write_recipe(recipe), may_change=("checkpoints.every", "checkpoints.keep_last"))
-            run.check_inputs(inputs)
-            run.rewind(checkpoint)
-        try:
-            problems = load_problems(recipe.problems)
-            policy = load_policy(
-                recipe.model, device=pick_device(recipe.model), seed=recipe.seed, checkpoint=checkpoint
-            )
-            rows = sft_rows(problems, Prompts(policy.tokenizer, recipe.prompts), recipe)
-        except BaseException:
-            if new:
-                run.discard()
-            raise
+    run_of = RunFolder.opened(
+        recipe.run,
+        write_recipe(recipe),
+        resume=resume,
+        inputs={"problems": recipe.problems},
+        may_change=("checkpoints.every", "checkpoints.keep_last"),
+    )
+    with run_of as (run, checkpoint), Interrupts() as interrupts:
+        problems = load_problems(recipe.problems)
+        policy = load_policy(recipe.model, device=pick_device(recipe.model), seed=recipe.seed, checkpoint=checkpoint)
+        rows = sft_rows(problems, Prompts(policy.tokenizer, recipe.prompts), recipe)
         run.write_recipe(write_recipe(recipe))
         order = batch_order([len(row) for row in rows], recipe.batch_size, recipe.epochs, recipe.seed)
         steps = math.ceil(len(order) / recipe.batch_size)
