@@ -1,0 +1,321 @@
+"""One client of OpenAI-compatible chat endpoints: concurrent, paced, retried, cached on disk, its cost counted.
+
+`ChatClient.ask` runs in the caller's thread: it looks replies up and hands them out. Requests run in an event loop
+in a thread beside it, where a reply is stored as soon as it is whole.
+"""
+
+import asyncio
+import hashlib
+import json
+import queue
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from guide_rl.chat_endpoint import Endpoint, Fault, Messages, estimate_tokens
+from guide_rl.config import ChatConfig
+from guide_rl.reply_cache import ReplyCache
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """A whole reply."""
+
+    text: str
+    """What the model wrote."""
+    finish: str
+    """Why it ended: stop, or length (cut off by max_tokens)."""
+    prompt_tokens: int
+    """Tokens of the request, as the endpoint counts them (estimated where it does not say)."""
+    completion_tokens: int
+    """Tokens of the reply, likewise."""
+    cached: bool
+    """True when nothing was asked for it now."""
+
+
+class ChatError(RuntimeError):
+    """One request that failed for good; says why, never the key."""
+
+
+class ChatStopped(ConnectionError):
+    """The endpoint cannot be used as the recipe says: wrong key, model or address, used-up quota, or failure after failure."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a client has used so far."""
+
+    asked: int
+    """Requests that the endpoint answered with a whole reply."""
+    cached: int
+    """Requests answered without asking: from the cache, or with an equal request's reply."""
+    retried: int
+    """Tries after the first."""
+    failed: int
+    """Requests that failed for good."""
+    prompt_tokens: int
+    """Tokens of the requests asked; tries that failed are not counted, though an endpoint may charge for them."""
+    completion_tokens: int
+    """Tokens of their replies."""
+    cost: float | None
+    """Their price; None where a price is unknown."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What requests would use, before they are asked."""
+
+    requests: int
+    """How many there are."""
+    cached: int
+    """How many of them would be answered without asking."""
+    prompt_tokens: int
+    """About the tokens of the others: `estimate_tokens`."""
+    completion_tokens: int | None
+    """At most the tokens of their replies; None without a limit."""
+    cost: float | None
+    """At most their price; None where a price or the limit is unknown."""
+
+
+_Answer = tuple[bytes, ChatReply | ChatError | ChatStopped]
+"""The digest of a request, and what became of it."""
+
+
+def pause_s(config: ChatConfig, tries: int) -> float:
+    """The pause after so many failed tries (1 or more), in seconds: doubled each time, half of it or more by chance."""
+    return min(config.backoff_s * 2.0 ** min(tries - 1, 64), config.backoff_max_s) * random.uniform(0.5, 1)
+
+
+class _Pace:
+    """At most so many units a minute, evenly spaced: a bucket that holds one request."""
+
+    def __init__(self, units_per_minute: int | None) -> None:
+        self._unit_s = 60 / units_per_minute if units_per_minute else 0.0
+        self.free_at = 0.0
+
+    def take(self, units: int, now: float) -> None:
+        """Use units from now on."""
+        self.free_at = max(self.free_at, now) + units * self._unit_s
+
+    def correct(self, units: int) -> None:
+        """So many more units (or fewer, below 0) were used than taken."""
+        self.free_at += units * self._unit_s
+
+
+class _Limits:
+    """Requests and tokens a minute, and the pauses that the endpoint asks for; for all requests together, in turn."""
+
+    def __init__(self, config: ChatConfig) -> None:
+        self._requests, self.tokens = _Pace(config.requests_per_minute), _Pace(config.tokens_per_minute)
+        self._held_until = 0.0
+        self._turn = asyncio.Lock()
+
+    def hold(self, seconds: float) -> None:
+        """Send nothing for so long."""
+        self._held_until = max(self._held_until, time.monotonic() + seconds)
+
+    async def wait(self, tokens: int) -> None:
+        """Wait until a request of so many tokens may be sent."""
+        async with self._turn:
+            while True:
+                now = time.monotonic()
+                wait_s = max(self._requests.free_at, self.tokens.free_at, self._held_until) - now
+                if wait_s <= 0:
+                    break
+                await asyncio.sleep(wait_s)
+            self._requests.take(1, now)
+            self.tokens.take(tokens, now)
+
+
+class ChatClient:
+    """Asks an OpenAI-compatible endpoint, each request once: what was answered before comes from the cache.
+
+    The official client sends the requests. Its own retries stay off: they leave out broken replies, know no limits a
+    minute, and their pauses cannot be set.
+
+    Args:
+        config: the endpoint and how to ask it.
+        cache: the file of replies; processes may share it.
+
+    Raises:
+        ValueError: the cache file is damaged or something else.
+    """
+
+    def __init__(self, config: ChatConfig, *, cache: str | Path) -> None:
+        self.config = config
+        self._parameters: dict[str, Any] = {"temperature": config.temperature, "max_tokens": config.max_tokens}
+        self._parameters = {k: v for k, v in self._parameters.items() if v is not None} | config.parameters
+        self._longest_reply = self._parameters.get("max_tokens") or config.parameters.get("max_completion_tokens")
+        self._hash = hashlib.sha256(_canonical([config.model, self._parameters]))
+        self._counts: Counter[str] = Counter()
+        self._failed_in_a_row = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._cache = ReplyCache(cache)
+
+    def __enter__(self) -> "ChatClient":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what is in flight and close connections and cache."""
+        if self._loop is not None:
+            loop, self._loop = self._loop, None
+            asyncio.run_coroutine_threadsafe(self._shut(), loop).result(timeout=10)
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join()
+            loop.close()
+        self._cache.close()
+
+    def ask(self, requests: Iterable[tuple[str, Messages]]) -> Iterator[tuple[str, ChatReply | ChatError]]:
+        """Answer requests, in the order in which the answers come.
+
+        A request is read when there is room for it, at most `config.concurrency` in flight; equal ones in flight at once are
+        asked once. A reply is in the cache before it is yielded. Closing the generator cancels what is in flight.
+
+        Args:
+            requests: (key, messages); the key is any name that comes out again with the answer.
+
+        Raises:
+            ChatStopped: no further request can be answered; replies until then are in the cache.
+            ValueError: there is no API key, or the cache is damaged.
+        """
+        done: queue.SimpleQueue[Future[_Answer]] = queue.SimpleQueue()
+        in_flight: dict[bytes, tuple[Future[_Answer], list[str]]] = {}
+        unread, more = iter(requests), True
+        try:
+            while more or in_flight:
+                if in_flight and (not more or len(in_flight) >= self.config.concurrency or not done.empty()):
+                    digest, outcome = done.get().result()
+                    yield from self._handed_out(in_flight.pop(digest)[1], outcome)
+                elif (request := next(unread, None)) is None:
+                    more = False
+                elif (digest := self._digest(request[1])) in in_flight:
+                    in_flight[digest][1].append(request[0])
+                elif row := self._cache.get(digest):
+                    self._counts["cached"] += 1
+                    yield request[0], ChatReply(*row, cached=True)
+                else:
+                    loop = self._started()
+                    future = asyncio.run_coroutine_threadsafe(self._answer(digest, request[1]), loop)
+                    in_flight[digest] = future, [request[0]]
+                    future.add_done_callback(done.put)
+        finally:
+            for future, _ in in_flight.values():
+                future.cancel()
+
+    def _handed_out(
+        self, keys: Iterable[str], outcome: ChatReply | ChatError | ChatStopped
+    ) -> Iterator[tuple[str, ChatReply | ChatError]]:
+        """One outcome for equal requests: the first of them paid for it."""
+        if isinstance(outcome, ChatStopped):
+            raise outcome
+        for key in keys:
+            yield key, outcome
+            if isinstance(outcome, ChatReply):
+                self._counts["cached"] += outcome.cached
+                outcome = replace(outcome, cached=True)
+
+    def estimate(self, requests: Iterable[tuple[str, Messages]]) -> Estimate:
+        """What `ask` would use for these requests, without asking; needs no API key."""
+        seen: set[bytes] = set()
+        total = prompt_tokens = 0
+        for _, messages in requests:
+            total += 1
+            digest = self._digest(messages)
+            if digest not in seen and self._cache.get(digest) is None:
+                seen.add(digest)
+                prompt_tokens += estimate_tokens(messages)
+        completion_tokens = None if self._longest_reply is None else len(seen) * self._longest_reply
+        cost = None if completion_tokens is None else self._cost(prompt_tokens, completion_tokens)
+        return Estimate(total, total - len(seen), prompt_tokens, completion_tokens, cost)
+
+    @property
+    def spent(self) -> Spent:
+        """What was used until now."""
+        names = ("asked", "cached", "retried", "failed", "prompt_tokens", "completion_tokens")
+        counts = {name: self._counts[name] for name in names}
+        return Spent(**counts, cost=self._cost(counts["prompt_tokens"], counts["completion_tokens"]))
+
+    def _cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """The price of tokens, None where it is unknown."""
+        prices = self.config.prompt_price, self.config.completion_price
+        if prices[0] is None or prices[1] is None:
+            return None
+        return (prompt_tokens * prices[0] + completion_tokens * prices[1]) / 1e6
+
+    def _digest(self, messages: Messages) -> bytes:
+        """What a reply depends on (not where the model is served), hashed."""
+        digest = self._hash.copy()
+        digest.update(_canonical([dict(message) for message in messages]))
+        return digest.digest()
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        """The event loop, in a thread of its own; started with the first request that the cache cannot answer."""
+        if self._loop is None:
+            self._endpoint = Endpoint(self.config, self._parameters)
+            self._limits = _Limits(self.config)
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._loop.run_forever, name="chat", daemon=True)
+            self._thread.start()
+        return self._loop
+
+    async def _shut(self) -> None:
+        """Cancel every task and close the connections."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._endpoint.close()
+
+    async def _answer(self, digest: bytes, messages: Messages) -> _Answer:
+        """Try a request until it is answered and its reply stored, or until it has failed for good."""
+        tokens = estimate_tokens(messages) + (self._longest_reply or 0)
+        tries = 0
+        while True:
+            tries += 1
+            await self._limits.wait(tokens)
+            outcome = await self._endpoint.send(messages)
+            if not isinstance(outcome, Fault):
+                self._cache.put(digest, outcome)
+                reply = ChatReply(*outcome, cached=False)
+                self._limits.tokens.correct(reply.prompt_tokens + reply.completion_tokens - tokens)
+                self._counts["asked"] += 1
+                self._counts["prompt_tokens"] += reply.prompt_tokens
+                self._counts["completion_tokens"] += reply.completion_tokens
+                self._failed_in_a_row = 0
+                return digest, reply
+            self._limits.hold(outcome.wait_s)
+            if not outcome.retry or tries == self.config.tries:
+                return digest, self._failed(outcome, tries)
+            self._counts["retried"] += 1
+            await asyncio.sleep(pause_s(self.config, tries))
+
+    def _failed(self, fault: Fault, tries: int) -> ChatError | ChatStopped:
+        """What a request's last fault means, for it or for all."""
+        self._counts["failed"] += 1
+        self._failed_in_a_row += 1
+        reason = fault.reason + (f" (tried {tries} times)" if tries > 1 else "")
+        if fault.stop:
+            return ChatStopped(f"{self.config.base_url}: {reason}; {fault.stop}")
+        if self.config.stop_after_failures and self._failed_in_a_row >= self.config.stop_after_failures:
+            return ChatStopped(
+                f"{self.config.base_url}: {self._failed_in_a_row} requests in a row failed, the last: {reason}; replies so "
+                "far are stored, so start again when this is mended (chat.stop_after_failures is the limit)"
+            )
+        return ChatError(reason)
+
+
+def _canonical(value: object) -> bytes:
+    """Equal values, equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

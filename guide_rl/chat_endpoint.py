@@ -1,0 +1,207 @@
+"""One request to an OpenAI-compatible endpoint, through the official client: what comes back is a whole reply or a fault.
+
+The API key stays here: it is in no message, log record or reply that leaves this module.
+"""
+
+import asyncio
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from guide_rl.config import ChatConfig
+from guide_rl.reply_cache import Row
+
+if TYPE_CHECKING:
+    from openai import APIStatusError
+
+Messages = tuple[Mapping[str, str], ...]
+"""A chat: {"role": ..., "content": ...} each."""
+
+_LONGEST_RETRY_AFTER_S = 600.0
+_SHORTEST_SECRET = 16  # what is shorter is a local server's placeholder ("EMPTY") and may be a word of a reply
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a try failed."""
+
+    reason: str
+    """In words."""
+    retry: bool = False
+    """Whether another try may do better."""
+    wait_s: float = 0.0
+    """How long the endpoint asks to wait, in seconds."""
+    stop: str = ""
+    """What to do, where no other request can do better."""
+
+
+def estimate_tokens(messages: Messages) -> int:
+    """About how many tokens a chat has: a quarter of its UTF-8 bytes, and four a message. No tokenizer is asked."""
+    return sum(4 + math.ceil(len(m["content"].encode(errors="replace")) / 4) for m in messages)
+
+
+def retry_after_s(headers: Mapping[str, str], now: float) -> float:
+    """Seconds that a response asks to wait (`Retry-After`: seconds or a date; `retry-after-ms`); 0 where it does not."""
+    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * scale
+        except ValueError:
+            continue
+        return seconds if 0 < seconds < math.inf else 0.0
+    try:
+        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - now)
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+
+
+class _Redaction(logging.Filter):
+    """Keeps a key out of what the HTTP libraries log."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self._key = key
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass, without the key."""
+        message = record.getMessage()
+        if self._key in message:
+            record.msg, record.args = message.replace(self._key, "[API key]"), ()
+        return True
+
+
+class Endpoint:
+    """Sends requests, each once.
+
+    Its methods run in one event loop.
+
+    Args:
+        config: the endpoint.
+        parameters: fields of each request besides model and messages.
+
+    Raises:
+        ValueError: there is no API key.
+    """
+
+    def __init__(self, config: ChatConfig, parameters: Mapping[str, Any]) -> None:
+        import openai
+
+        self._config, self._parameters = config, parameters
+        self._key = api_key(config.api_key_env)
+        self._answered = False
+        # The deadline of a try is ours: the client's timeout starts anew with every piece of a reply.
+        self._api = openai.AsyncOpenAI(
+            base_url=config.base_url, api_key=self._key or "none", max_retries=0, timeout=None
+        )
+        if self._key:
+            for name in list(logging.root.manager.loggerDict):
+                if name.partition(".")[0] in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
+                    logging.getLogger(name).addFilter(_Redaction(self._key))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def send(self, messages: Messages) -> Row | Fault:
+        """Send a request once. Errors end here, as words: theirs hold the request, which holds the key."""
+        import openai
+
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                response = await self._api.chat.completions.with_raw_response.create(
+                    model=self._config.model,
+                    messages=[dict(message) for message in messages],  # type: ignore[misc]
+                    extra_body=self._parameters,
+                )
+            return self._read(response.content, messages)
+        except TimeoutError:
+            return Fault(f"no whole reply within {self._config.timeout_s:g} s", retry=True)
+        except openai.APIStatusError as error:
+            return self._status_fault(error)
+        except openai.APIConnectionError as error:
+            cause = error.__cause__
+            unreachable = type(cause).__name__ == "ConnectError" and not self._answered
+            return Fault(
+                self._words(f"connection failed: {type(cause).__name__}: {cause}"),
+                retry=True,
+                stop="check chat.base_url and that the server runs" if unreachable else "",
+            )
+        except Exception as error:  # whatever the client raises on a request that it cannot send
+            return Fault(self._words(f"{type(error).__name__}: {error}"))
+
+    def _status_fault(self, error: "APIStatusError") -> Fault:
+        """What an HTTP status other than success means."""
+        status, body = error.status_code, error.body
+        said = body.get("message") if isinstance(body, dict) else None
+        reason = self._words(f"HTTP {status}: {said or error.response.text}")
+        wait_s = retry_after_s(error.response.headers, time.time())
+        if error.code == "insufficient_quota":
+            return Fault(reason, stop="the account's quota is used up")
+        if wait_s > _LONGEST_RETRY_AFTER_S:
+            return Fault(reason, stop=f"the endpoint asks to come back after {wait_s / 60:.0f} minutes")
+        if status in (408, 409, 425, 429) or status >= 500:
+            return Fault(reason, retry=True, wait_s=wait_s)
+        variable = self._config.api_key_env
+        check_key = f"check the key in {variable}" if variable else "name the key's variable in chat.api_key_env"
+        if status == 401:
+            return Fault(reason, stop=check_key)
+        if status in (403, 404) and not self._answered:
+            check = f"check chat.model ({self._config.model}) and chat.base_url" if status == 404 else check_key
+            return Fault(reason, stop=check)
+        return Fault(reason)
+
+    def _read(self, content: bytes, messages: Messages) -> Row | Fault:
+        """A response's body as a reply; what is not a whole one is a fault."""
+        try:
+            body = json.loads(content)
+            choice = body["choices"][0]
+            message, finish = choice["message"], choice["finish_reason"]
+            text = message["content"] or ""
+            refusal = message.get("refusal")
+            usage = body.get("usage") or {}
+            prompt_tokens = int(usage.get("prompt_tokens") or estimate_tokens(messages))
+            completion_tokens = int(usage.get("completion_tokens") or math.ceil(len(text) / 4))
+            text = text.encode(errors="replace").decode()  # lone surrogates, which nothing could store
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
+            said = self._words(content.decode(errors="replace")) or "nothing"
+            return Fault(f"not a chat completion: {said}", retry=True)
+        if refusal or finish == "content_filter":
+            return Fault(self._words(f"the endpoint refused ({finish}): {refusal or text}"))
+        if finish not in ("stop", "length") or (finish == "stop" and not text.strip()):
+            return Fault(self._words(f"not a whole reply (finish_reason {finish}): {text or 'empty'}"), retry=True)
+        if len(self._key) >= _SHORTEST_SECRET:
+            text = text.replace(self._key, "[API key]")
+        self._answered = True
+        return text, finish, prompt_tokens, completion_tokens
+
+    def _words(self, text: str) -> str:
+        """Text of the endpoint's as part of a message: without the key, on one line, short."""
+        if self._key:
+            text = text.replace(self._key, "[API key]")
+        text = " ".join(text.split())
+        return text if len(text) <= 300 else f"{text[:300]} ..."
+
+
+def api_key(variable: str | None) -> str:
+    """The key in an environment variable; empty where none is needed.
+
+    Raises:
+        ValueError: there is none, or it cannot be one; names the variable, never the key.
+    """
+    if variable is None:
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ValueError(
+            f"no API key: set the environment variable {variable} (chat.api_key_env; null for a server that takes none)"
+        )
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise ValueError(
+            f"the environment variable {variable} holds no API key: it has spaces, line breaks or letters outside ASCII"
+        )
+    return key
