@@ -1,0 +1,259 @@
+# ruff: noqa: SIM905
+"""What a text gives away of an answer, as far as it can be decided in this process."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from guide_rl.leaks import formulas
+from guide_rl.leaks.answers import Answer, plain_words, readings, values_of
+from guide_rl.leaks.formulas import Number, close, letters
+from guide_rl.leaks.math_text import Formula, stated
+from guide_rl.leaks.number_words import ONES, TENS
+
+_MARK = re.compile(r"^[*_#> \t-]*(?:hint[ \t]*)?([1-5])[.):][*_]*(?=[ \t]+\S)", re.IGNORECASE | re.MULTILINE)
+_BLOCK = re.compile(r"(\\begin\s*\{(\w*matrix|array)\}.*?\\end\s*\{\2\})", re.DOTALL)
+_BOUND = re.compile(r"\\(?:sum|prod|int)(?![A-Za-z])")
+_CLAUSE_END = (
+    r"\b(?:is|are|be|equals|becomes|gets?|gives?|leaves?|with|exactly|just|only)\s+(?:exactly\s+|just\s+|only\s+)?"
+)
+_SAYS_NOTHING = frozenset(
+    "yes no true false none never always possible impossible even odd positive negative zero one".split()
+)
+
+
+@dataclass
+class Finding:
+    """What the quick look found."""
+
+    leak: str | None = None
+    """What in the text gives the answer away."""
+    open: list[tuple[str, str]] = field(default_factory=list)
+    """Pairs (formula of the text, answer) that only math-verify can compare."""
+
+
+def quick_leak(question: str, answer: str, text: str) -> Finding:
+    """What can be decided in this process; pure."""
+    finding = Finding()
+    text = without_markers(text)
+    if blocks := _BLOCK.findall(answer):
+        return _block_leak(blocks[0][0], question, text)
+    asked = _asked(question)
+    found: list[Formula] | None = None
+    for wanted in readings(answer):
+        if (phrase := _phrase(wanted, asked, text)) is not None:
+            return Finding(phrase)
+        if not wanted.parts or _states(asked, wanted):
+            continue
+        found = stated(text) if found is None else found
+        candidates = [
+            formula
+            for formula in found
+            if (formula.spelled not in asked.spelled or len(wanted.parts) > 1) and not _in_passing(formula, wanted)
+        ]
+        if any(asked.reworks(part) for part in wanted.parts):
+            candidates = [formula for formula in candidates if _is_result(formula.spelled, wanted)]
+        leak = _all_found(wanted, candidates, finding)
+        if leak is not None:
+            return Finding(leak)
+    return finding
+
+
+def _block_leak(answer: str, question: str, text: str) -> Finding:
+    """The quick look for an answer that is a matrix."""
+    written = [block for block, _ in _BLOCK.findall(text)]
+    spelled = {"".join(block.split()): block for block in written}
+    stated_before = {"".join(block.split()) for block, _ in _BLOCK.findall(question)}
+    wanted = "".join(answer.split())
+    if wanted in stated_before:
+        return Finding()
+    return Finding(
+        spelled.get(wanted), [(block, answer) for short, block in spelled.items() if short not in stated_before]
+    )
+
+
+def restates(question: str, answer: str) -> bool:
+    """Whether the question states the answer, or asks for another form of a formula that has its value."""
+    asked = _asked(question)
+    return any(
+        _states(asked, wanted) or any(asked.reworks(part) for part in wanted.parts)
+        for wanted in readings(answer)
+        if wanted.parts
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the question states."""
+
+    spelled: frozenset[str]
+    numbers: tuple[Number, ...]
+    words: str
+
+    def reworks(self, part: str) -> bool:
+        """Whether the question's own formula has the answer's value: it asks for another form of it."""
+        own = letters(part)
+        same_letters = (spelled for spelled in self.spelled if len(spelled) > 1 and letters(spelled) == own)
+        return any(not _LITERAL.fullmatch(spelled) and formulas.same(spelled, part) for spelled in same_letters)
+
+
+@lru_cache(maxsize=256)
+def _asked(question: str) -> Asked:
+    """What the question states, with the numbers that it writes out; arithmetic in it is no statement of its result."""
+    found = stated(question)
+    numbers = [
+        number for formula in found if _LITERAL.fullmatch(formula.spelled) for number in values_of(formula.spelled)
+    ]
+    return Asked(frozenset(formula.spelled for formula in found), tuple(numbers), f" {plain_words(question)} ")
+
+
+_LITERAL = re.compile(
+    r"\(?-?[0-9][0-9,.]*(?:e-?[0-9]+|\*10\^\{?-?[0-9]+\}?)?%?(?:/[0-9]+)?\)?|-?\\frac\{[0-9]+\}\{[0-9]+\}|-?\.[0-9]+"
+)
+
+
+def _states(asked: Asked, wanted: Answer) -> bool:
+    """Whether the question itself states the answer."""
+    if wanted.parts and any(f" {phrase} " in asked.words for phrase in wanted.phrases):
+        return True
+    return all(
+        part in asked.spelled or any(close(one, two) for one in values_of(part) for two in asked.numbers)
+        for part in wanted.parts
+    )
+
+
+_COUNTED = frozenset(
+    (
+        "mod modulo base step steps hint part case cases equation theorem lemma figure section method property rule"
+    ).split()
+)
+"""Words after which a number is a name or a modulus, and no result."""
+_SUPPOSING = frozenset(
+    ("at if when for let set setting put putting plug plugging substitute substituting suppose assume consider").split()
+)
+"""Words after which an equation is an assumption: "at x = 0"."""
+
+
+def without_markers(text: str) -> str:
+    """The text without the markers 1. to 5. of a numbered list (only such as follow each other from 1 on)."""
+    expected = 1
+
+    def mark(match: re.Match[str]) -> str:
+        nonlocal expected
+        if int(match[1]) != expected:
+            return match[0]
+        expected += 1
+        return ""
+
+    return _MARK.sub(mark, text)
+
+
+def _in_passing(formula: Formula, wanted: Answer) -> bool:
+    """Whether a number stands where it names something, bounds something from outside, or is an easy value to try."""
+    if formula.other and formula.other in wanted.names:
+        return False
+    if formula.strict or (formula.before in _COUNTED and formula.spelled.isdigit() and not formula.other):
+        return True
+    trial = formula.other and formula.before in _SUPPOSING and formula.spelled in ("0", "1", "-1")
+    # An equation set to 0 is a form of equations, whatever its solution.
+    return bool(trial) or (formula.spelled == "0" and len(formula.other) > 1 and bool(letters(formula.other)))
+
+
+def _is_result(spelled: str, wanted: Answer) -> bool:
+    """Whether a formula is a number written out or the answer rearranged, and not a step towards it."""
+    return bool(_LITERAL.fullmatch(spelled)) or sorted(_signs(spelled)) in [
+        sorted(_signs(part)) for part in wanted.parts
+    ]
+
+
+def _signs(spelled: str) -> str:
+    """A formula's letters, digits and signs but those that only group or multiply."""
+    return re.sub(r"[(){}* ]", "", spelled)
+
+
+def _all_found(wanted: Answer, candidates: Sequence[Formula], finding: Finding) -> str | None:
+    """The formula that states the answer, or those that state all parts of it; what is undecided goes to `finding`."""
+    found = []
+    for part in wanted.parts:
+        match = _find(part, candidates, finding)
+        if match is None:
+            return None
+        found.append(match)
+    return " and ".join(found)
+
+
+def _find(part: str, candidates: Sequence[Formula], finding: Finding) -> str | None:
+    """The candidate that means the same as one part of the answer."""
+    numbers = values_of(part)
+    own_letters = letters(part)
+    for formula in candidates:
+        spelled = formula.spelled
+        if spelled == part:
+            return spelled
+        if letters(spelled) != own_letters:
+            if _BOUND.search(spelled):
+                finding.open.append((spelled, part))
+            continue
+        if numbers:
+            if any(close(one, two) for one in numbers for two in values_of(spelled)) or _rounded(spelled, numbers[0]):
+                return spelled
+            same: bool | None = False if values_of(spelled) else None
+        else:
+            same = formulas.same(part, spelled)
+            if same:
+                return spelled
+        if same is None and ("\\" in spelled or "\\" in part or "," in part):
+            finding.open.append((spelled, part))
+    return None
+
+
+def _rounded(spelled: str, number: Number) -> bool:
+    """Whether this is the number, cut or rounded to three decimals or more."""
+    whole, _, decimals = spelled.partition(".")
+    if len(decimals) < 3 or not decimals.isdigit() or not whole.lstrip("-").isdigit():
+        return False
+    return abs(float(spelled) - float(number)) < 10.0 ** -len(decimals)
+
+
+_STATEMENT = (
+    r"(?:answer|result|solution|conclusion)\b[^.?!\n]{0,40}?(?:\bis|\bbe|:|=|equals)\s*(?:that\s+)?[\W_]*(?:text\b\W*)?"
+)
+
+
+def _phrase(wanted: Answer, asked: Asked, text: str) -> str | None:
+    """The words that give the answer away, or None."""
+    if wanted.choice:
+        letter = wanted.choice
+        found = re.search(
+            rf"\\boxed\s*\{{\W*(?:\\text\W*)?{letter}\W*\}}|{_STATEMENT}(?:option|choice)?\W*{letter}(?![\w'])"
+            rf"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s*\(?{letter}(?![\w'])|\({letter}\)",
+            text,
+        )
+        return found[0].strip() if found else None
+    words = None
+    for phrase in wanted.phrases:
+        if not phrase or (wanted.parts and f" {phrase} " in asked.words):
+            continue
+        words = f" {plain_words(text)} " if words is None else words
+        if phrase in _SAYS_NOTHING or f" {phrase} " in asked.words:
+            found = re.search(
+                _STATEMENT + re.escape(phrase) + r"\b|boxed\W*(?:text\W*)?" + re.escape(phrase), text, re.IGNORECASE
+            )
+            if wanted.parts and not found:
+                found = re.search(_CLAUSE_END + phrase + r"(?=\s*(?:[.;:!)\n]|$))", text, re.IGNORECASE)
+            if found:
+                return found[0]
+        elif (at := words.find(f" {phrase} ")) >= 0 and not (wanted.parts and _in_a_longer_number(words, at, phrase)):
+            return phrase
+    return None
+
+
+_NUMBER_WORDS = frozenset((*ONES, *TENS[2:], "hundred", "thousand", "million"))
+
+
+def _in_a_longer_number(words: str, at: int, phrase: str) -> bool:
+    """Whether the number in words is part of a larger one everywhere: the two of twenty two."""
+    before = words[:at].rsplit(maxsplit=1)[-1:]
+    after = words[at + len(phrase) + 1 :].split(maxsplit=1)[:1]
+    return bool({*before, *after} & _NUMBER_WORDS)

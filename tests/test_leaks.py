@@ -1,0 +1,221 @@
+"""Guidance that gives the answer away is found, whatever the spelling; guidance that does not is left alone."""
+
+import random
+import runpy
+import time
+from pathlib import Path
+
+import pytest
+
+from guide_rl.demo.world import problems as demo_problems
+from guide_rl.leaks import LeakCheck, quick_leak
+from guide_rl.leaks.formulas import same
+from guide_rl.leaks.math_text import stated
+from guide_rl.types import Problem
+
+BENCHMARK = runpy.run_path(str(Path(__file__).parent.parent / "benchmarks/leaks.py"))
+
+
+def problem(answer, question="How many are there?"):
+    return Problem(id="1", question=question, answer=answer)
+
+
+@pytest.fixture(scope="module")
+def check():
+    with LeakCheck() as check:
+        yield check
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("42", "The answer is 42."),
+        ("42", r"so $x = 42$ holds"),
+        ("42", r"\boxed{42}"),
+        ("42", "**42**"),
+        ("42", "it weighs 42kg"),
+        ("42", r"it costs \$42"),
+        ("42", "there are forty-two of them"),
+        ("42", "compute 6 * 7"),
+        ("42", r"$\frac{84}{2}$"),
+        ("42", "\uff14\uff12"),
+        ("42", "you get 4.2e1"),
+        ("0.5", r"\frac12 of all"),
+        ("0.5", "½ of all"),
+        (r"\frac{1}{2}", "one half of all"),
+        ("1/2", "50% of all"),
+        ("50\\%", "0.5"),
+        ("1/3", "about 0.333"),
+        ("1234", "1,234"),
+        ("1234", r"$1{,}234$"),
+        ("1234", "1 234"),
+        ("1234", r"$1.234 \times 10^3$"),
+        ("-3", "it is negative three"),
+        ("-3", "x = \N{MINUS SIGN}3"),
+        ("n(n-3)/2", r"$\frac{n^2 - 3n}{2}$ diagonals"),
+        ("2^(n-1)", r"$\frac{2^n}{2}$"),
+        (r"\frac{\sqrt{3}}{3}", "1/sqrt(3)"),
+        ("376 and 625", "they are 625 and 376"),
+        ("x=6, y=5", "x = 6 and y = 5"),
+        (r"\left(3, \frac{\pi}{2}\right)", r"the point $(3, \pi/2)$"),
+        (r"90^\circ", "an angle of 90 degrees"),
+        ("98 values", "98 of them work"),
+        ("f(x)=0", "show that f(x) = 0"),
+        ("Yes", "So the answer is yes."),
+        ("London", "It is London, of course."),
+        ("C", "The correct option is (C)."),
+        ("C", r"$\boxed{C}$"),
+        ("1", "there is only one."),
+        (r"\log_2 7", r"$\frac{\ln 7}{\ln 2}$"),
+        (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"the vector $\begin{pmatrix} 2/2 \\ 2 \end{pmatrix}$"),
+        ("55", r"$\sum_{i=1}^{10} i$"),
+    ],
+)
+def test_the_answer_is_found_in_every_form(check, answer, text):
+    assert check.find(problem(answer), f"Think first. {text}") is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("4", "1. Draw it.\n2. Look at it.\n3. Count.\n4. Check."),
+        ("3", "**Hint 1:** Draw.\n**Hint 2:** Look.\n**Hint 3:** Count."),
+        ("2", "use x^2 + 3x"),
+        ("2", "the 2nd term of a_2"),
+        ("7", "there are 17 or 70 or 7.5"),
+        ("4", "there are forty-four"),
+        ("3", "work mod 3"),
+        ("0", "for x > 0, solve x^2 - 3x = 0"),
+        ("0", "evaluate it at x = 0"),
+        ("Yes", "Say yes or no and why."),
+        ("No", "There is no shortcut."),
+        ("C", "Let C be the centre. A and B lie beside it."),
+        ("1", "Look at one of them."),
+        ("x^2+1", "factor x^2-1"),
+        ("London", "Which city has the most bridges?"),
+        (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"rotate $\begin{pmatrix} 2 \\ 2 \end{pmatrix}$"),
+        ("5050", r"$\sum_{i=1}^{10} i$"),
+    ],
+)
+def test_what_is_not_the_answer_is_left_alone(check, answer, text):
+    assert check.find(problem(answer), text) is None
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "text"),
+    [
+        ("A cake is cut in 8 parts; how many are left?", "8", "Start from the 8 parts."),
+        ("Three apples", "3", "Start from 3."),
+        ("Is 0.5 a root? Give the root.", r"\frac{1}{2}", r"Try $\frac{1}{2}$."),
+        ("Simplify x(x+1).", "x^2+x", "You start from x(x+1)."),
+        ("Calculate 47*36.", "1692", "Split it: 47*30 + 47*6."),
+    ],
+)
+def test_what_the_question_states_is_no_leak(check, question, answer, text):
+    assert check.find(problem(answer, question), text) is None
+
+
+def test_a_result_is_a_leak_where_the_question_states_the_calculation_only(check):
+    assert check.find(problem("1692", "Calculate 47*36."), "47*30 + 47*6 = 1692") == "1692"
+    assert check.find(problem("x^2+x", "Simplify x(x+1)."), "You get x + x^2.") is not None
+
+
+def test_false_alarms_on_human_hints_stay_rare(check):
+    pytest.importorskip("natsort")
+    pytest.importorskip("champ_dataset")
+    rows = [(row[0], hint) for row in BENCHMARK["champ"]() for hint in row[1]]
+    assert len(rows) == 456
+    assert len(BENCHMARK["false_alarms"](check, rows)) <= 6
+
+
+def test_planted_answers_are_found(check):
+    pytest.importorskip("natsort")
+    pytest.importorskip("champ_dataset")
+    everything = [row[0] for row in BENCHMARK["champ"]()] + BENCHMARK["procedural"](5, seed=1)
+    planted, missed, lines = BENCHMARK["misses"](random.Random(1).sample(everything, 120), check)
+    assert planted.total() > 700
+    assert missed.total() <= planted.total() / 200, lines
+
+
+def test_the_demos_guidance_gives_nothing_away(check):
+    hard = demo_problems("train", easy=1, hard=300, seed=3)[1:]
+    assert not [row.id for row in hard if check.find(row, row.guidance)]
+    assert check.find(hard[0], f"split {hard[0].answer}") == hard[0].answer
+
+
+def test_verdicts_are_kept(tmp_path):
+    row = problem("42")
+    with LeakCheck(tmp_path / "leaks.sqlite") as first:
+        assert first.find(row, "6 * 7") == "6*7"
+        assert first.find(row, "nothing") is None
+    with LeakCheck(tmp_path / "leaks.sqlite") as second:
+        second._look = None  # not called
+        assert second.find(row, "6 * 7") == "6*7"
+        assert second.find(row, "nothing") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9^9^9^9^9^9",
+        "(" * 5000,
+        "{" * 9000 + "1",
+        "$" * 10001,
+        "1" * 19000,
+        "1/" * 9000 + "1",
+        "a_" * 9000,
+        "\\boxed{" * 2500,
+        "\\frac" * 3000,
+        "-" * 15000 + "42",
+        "((((" + "1+" * 6000,
+        "9!!!!!!!!!",
+        "10^{10^{10}}!",
+        "1e999999999",
+        "\x00\ud800",
+        "\\begin{matrix}" * 1400,
+    ],
+)
+def test_hostile_text_is_read_in_no_time(text):
+    started = time.perf_counter()
+    quick_leak("What is it?", "41", text)
+    quick_leak(text, "x^2+1", "x^2 + 1")
+    quick_leak("What is it?", text, "x^2 + 1")
+    assert time.perf_counter() - started < 2
+
+
+def test_a_comparison_without_end_counts_as_different():
+    with LeakCheck() as check:
+        assert check.find(problem(r"\log_2 7"), r"$\frac{9^{9^{9^9}}}{\log_{2} \sin 4}$ it is") is None
+
+
+def test_a_text_too_long_to_read_is_refused(check):
+    assert "not read" in check.find(problem("41"), "word " * 5000)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "verdict"),
+    [
+        ("C(10, 5)", "252", True),
+        (r"2\frac{1}{3}", "7/3", True),
+        ("2^997", "2^998/2", True),
+        ("n!/(2n)", "(n-1)!/2", True),
+        ("1/2+1/3", r"\frac{5}{6}", True),
+        ("-2^2", "4", False),
+        ("x^2+y^2", "x^2-y^2", False),
+        ("9^9^9^9", "3", None),
+        ("\\unknown{3}", "3", None),
+    ],
+)
+def test_formulas_are_compared_by_value(first, second, verdict):
+    assert same(first, second) is verdict
+
+
+def test_numbers_within_formulas_are_not_stated():
+    assert [formula.spelled for formula in stated(r"If $x^2 + 3 = 12$, take 5, or (6, 7)")] == [
+        "x^2+3",
+        "12",
+        "5",
+        "(6,7)",
+        "6",
+        "7",
+    ]
