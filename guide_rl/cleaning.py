@@ -7,7 +7,7 @@ pair of similarity 0.7 is proposed with probability 0.9998, one of 0.6 with 0.98
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -72,14 +72,16 @@ def find_matches(
     alone = [i for i in range(len(questions)) if i not in matches]
     if not (config.near or reference):
         return matches
+    import numpy as np
+
     signatures = _signatures(questions, alone, config.shingle)
     evaluation = sum(i < reference for i in alone)
     proposed = _pairs(signatures, None, range(evaluation))
     if config.near:
         keys = [hash_64(answers[i]) if config.same_answer else 0 for i in alone]
-        proposed |= _pairs(signatures, keys, range(evaluation, len(alone)))
-    matches |= _verified(questions, alone, _likely(signatures, proposed, config.threshold), config)
-    return matches
+        among = range(evaluation, len(alone))
+        proposed = _distinct(np.concatenate([proposed, _pairs(signatures, keys, among)]))
+    return matches | _verified(questions, alone, _likely(signatures, proposed, config.threshold), config)
 
 
 def hash_64(text: str) -> int:
@@ -143,32 +145,38 @@ def _signatures(questions: Sequence[str], chosen: Sequence[int], n: int) -> Any:
     return signatures
 
 
-def _pairs(signatures: Any, keys: Sequence[int] | None, among: range) -> set[tuple[int, int]]:
-    """Pairs (earlier, later) of rows that agree in a band: the earlier one in `among`, with equal keys where given.
+def _pairs(signatures: Any, keys: Sequence[int] | None, among: range) -> Any:
+    """Pairs of rows that agree in a band, as sorted codes later * rows + earlier: the earlier one in `among`.
 
-    Without keys, the later one is outside `among`.
+    With keys, both are in `among` and have equal ones; without, the later one is outside.
     """
     import numpy as np
 
     rows = len(signatures)
-    first = among.start if keys is not None else 0
+    first = 0 if keys is None else among.start
     width = signatures.shape[1] // _BANDS
-    pairs: set[tuple[int, int]] = set()
+    codes = np.empty(0, np.int64)
     for band in range(_BANDS):
         marks = np.zeros(rows, np.uint64) if keys is None else np.array(keys, np.uint64)
         for column in range(band * width, (band + 1) * width):
             marks = marks * np.uint64(0x9E3779B97F4A7C15) + signatures[:, column] + np.uint64(1)
             marks ^= marks >> np.uint64(29)
+        found = [codes]
         for bucket in _buckets(marks[first:]):
             members = bucket + first
-            for earlier in members[:_REACH].tolist():
-                if earlier in among:
-                    pairs |= {
-                        (earlier, later)
-                        for later in members.tolist()
-                        if later > earlier and (keys is not None or later not in among)
-                    }
-    return pairs
+            earlier = members[members < among.stop][:_REACH, None]
+            later = members[None, members >= (among.stop if keys is None else first)]
+            found.append((later * rows + earlier)[later > earlier])
+        codes = _distinct(np.concatenate(found))
+    return codes
+
+
+def _distinct(codes: Any) -> Any:
+    """The distinct numbers, ascending; many times faster than np.unique where there are millions of repeated ones."""
+    import numpy as np
+
+    codes = np.sort(codes)
+    return codes[np.append(True, codes[1:] != codes[:-1])[: len(codes)]]
 
 
 def _buckets(marks: Any) -> Iterator[Any]:
@@ -183,23 +191,18 @@ def _buckets(marks: Any) -> Iterator[Any]:
         yield order[start : start + size]
 
 
-def _likely(signatures: Any, pairs: set[tuple[int, int]], threshold: float) -> list[tuple[int, int]]:
-    """The pairs whose signatures do not speak against them, by the later row and then the earlier one."""
-    import numpy as np
-
-    ordered = np.array(sorted(pairs, key=lambda pair: pair[::-1]), dtype=np.int64).reshape(-1, 2)
-    likely: list[tuple[int, int]] = []
-    for start in range(0, len(ordered), _AT_ONCE):
-        part = ordered[start : start + _AT_ONCE]
-        agreement = (signatures[part[:, 0]] == signatures[part[:, 1]]).mean(axis=1)
-        likely += map(tuple, part[agreement >= threshold - _SLACK].tolist())
-    return likely
+def _likely(signatures: Any, codes: Any, threshold: float) -> Iterator[tuple[int, int]]:
+    """The pairs (earlier, later) whose signatures do not speak against them, by the later row and then the earlier one."""
+    for start in range(0, len(codes), _AT_ONCE):
+        later, earlier = divmod(codes[start : start + _AT_ONCE], len(signatures))
+        likely = (signatures[earlier] == signatures[later]).mean(axis=1) >= threshold - _SLACK
+        yield from zip(earlier[likely].tolist(), later[likely].tolist(), strict=True)
 
 
 def _verified(
     questions: Sequence[str],
     chosen: Sequence[int],
-    pairs: Sequence[tuple[int, int]],
+    pairs: Iterable[tuple[int, int]],
     config: DuplicatesConfig,
 ) -> dict[int, Match]:
     """For each later question of the pairs its first similar earlier one, of those that have no such match themselves."""

@@ -189,6 +189,8 @@ def to_problem(row: Row, number: int, name: str, source: SourceConfig, seed: int
     if source.choices:
         row = {**row, **shuffled_choices([_text(_value(row, column), column) for column in source.choices], seed, row)}
     columns = source.columns or {field: field for field in row}
+    if not source.columns and (unknown := sorted(set(row) - {"id", "metadata", *TEXT_FIELDS})):
+        raise RowRejected("malformed", f"{unknown[0]!r} is no field of a problem; give the source columns")
     values: dict[str, Any] = {"stratum": name, **source.constants}
     metadata: dict[str, Any] = {}
     for field, spec in columns.items():
@@ -208,8 +210,6 @@ def to_problem(row: Row, number: int, name: str, source: SourceConfig, seed: int
             raise RowRejected(f"no {field}", f"column {_column(columns.get(field, field))!r} is empty")
     values["id"] = f"{name}/{values.get('id', number)}"
     _check_saveable(metadata)
-    if unknown := set(values) - {"id", *TEXT_FIELDS}:
-        raise RowRejected("malformed", f"{sorted(unknown)[0]!r} is no field of a problem; give the source columns")
     return Problem(**values, metadata=metadata)
 
 

@@ -30,8 +30,9 @@ def _load(source: SourceConfig, columns: Sequence[str] | None) -> Any:
         options: dict[str, Any] = {}
         builder = load_dataset_builder(**where)
         if columns is not None and hasattr(builder.config, "columns"):
-            there = builder.info.features
-            options["columns"] = [name for name in columns if there is None or name in there]
+            # Without a card the columns are known from the first row only.
+            there = builder.info.features or next(iter(load_dataset(**where, split=source.split, streaming=True)), {})
+            options["columns"] = [name for name in columns if name in there]
         return load_dataset(**where, split=source.split, streaming=source.streaming, **options)
     except ValueError as error:
         raise ValueError(f"{source.path}: {error}") from error

@@ -1,0 +1,335 @@
+"""Cleaning: duplicates against slow twins, splits that do not depend on other rows, and the folder `guide problems` leaves."""
+
+import json
+import random
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from guide_rl import preparation
+from guide_rl.cleaning import find_matches, normalised, shingles, similarity, splits_of
+from guide_rl.cli import main
+from guide_rl.config import DuplicatesConfig, ProblemsRecipe
+from guide_rl.preparation import prepare
+from guide_rl.problems import load_problems
+from guide_rl.recipes import read_recipe
+
+WORDS = [
+    "the",
+    "a",
+    "river",
+    "boat",
+    "train",
+    "runs",
+    "from",
+    "to",
+    "at",
+    "noon",
+    "midnight",
+    "seven",
+    "eight",
+    "nine",
+    "how",
+    "far",
+    "fast",
+    "many",
+    "is",
+    "there",
+    "before",
+]
+
+
+def corpus(seed: int, count: int = 120) -> tuple[list[str], list[str]]:
+    """Random questions and answers, with copies edited by 0 to 3 words."""
+    rng = random.Random(seed)
+    questions: list[str] = []
+    answers: list[str] = []
+    for _ in range(count):
+        if questions and rng.random() < 0.5:
+            source = rng.randrange(len(questions))
+            words = questions[source].split()
+            for _ in range(rng.randint(0, 3)):
+                words[rng.randrange(len(words))] = rng.choice(WORDS)
+            questions.append(" ".join(words) if rng.random() < 0.8 else " ".join(words).upper())
+            answers.append(rng.choice([answers[source], str(rng.randint(1, 9))]))
+        else:
+            questions.append(" ".join(rng.choices(WORDS, k=rng.randint(3, 40))))
+            answers.append(str(rng.randint(1, 9)))
+    return questions, answers
+
+
+def slow_shingles(question: str, n: int) -> set[tuple[str, ...]]:
+    """Runs of n words of a text without signs; of a shorter one, all of it."""
+    words = question.casefold().split()
+    return {tuple(words[i : i + n]) for i in range(len(words)) if i + n <= len(words)} or {tuple(words)}
+
+
+def slow_matches(questions, answers, reference, config):
+    """Every pair, one after the other: later question -> the earlier one that it is the same as."""
+    found = {}
+    keep = set(range(reference))
+    for i, question in enumerate(questions):
+        if i < reference:
+            continue
+        exact = [j for j in range(i) if questions[j].casefold().split() == question.casefold().split()]
+        first = next((j for j in exact if j not in found and (j < reference or config.exact)), None)
+        if first is None:
+            for j in sorted(keep):
+                a, b = slow_shingles(questions[j], config.shingle), slow_shingles(question, config.shingle)
+                alike = len(a & b) / len(a | b) >= config.threshold
+                allowed = j < reference or (config.near and (not config.same_answer or answers[j] == answers[i]))
+                if alike and allowed:
+                    first = j
+                    break
+        if first is None:
+            keep.add(i)
+        else:
+            found[i] = first
+    return found
+
+
+@pytest.mark.parametrize("reference", [0, 30])
+@pytest.mark.parametrize(
+    "config",
+    [
+        DuplicatesConfig(),
+        DuplicatesConfig(near=False),
+        DuplicatesConfig(same_answer=False, threshold=0.8, shingle=2),
+        DuplicatesConfig(exact=False, near=False),
+    ],
+    ids=["default", "exact", "any answer", "off"],
+)
+def test_matches_agree_with_comparing_every_pair(config, reference):
+    rng = random.Random(1)
+    total = 0
+    for seed in range(4):
+        questions, answers = corpus(seed)
+        order = list(range(len(questions)))
+        rng.shuffle(order)
+        questions, answers = [questions[i] for i in order], [answers[i] for i in order]
+        found = find_matches(questions, answers, reference, config)
+        expected = slow_matches(questions, answers, reference, config)
+        # Of several earlier ones, an exact copy may be named where a near one comes first.
+        assert set(found) == set(expected)
+        total += len(found)
+    assert (total > 0) == (config.exact or bool(reference))
+
+
+def test_similarity_is_that_of_the_sets():
+    for a, b in combinations(corpus(3, 30)[0], 2):
+        x, y = slow_shingles(a, 3), slow_shingles(b, 3)
+        assert similarity(shingles(a, 3), shingles(b, 3)) == pytest.approx(len(x & y) / len(x | y))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [("What  is\n$x$?", "what is x ?".replace("x ?", "x?")), ("ﬁnd \uff12", "Find 2"), ("Straße", "STRASSE")],
+)
+def test_spelling_does_not_make_a_question_another(a, b):
+    assert normalised(a).replace(" ", "") == normalised(b).replace(" ", "")
+
+
+@pytest.mark.parametrize(("a", "b"), [("2+3", "2-3"), ("x^2", "x_2"), ("12", "1 2"), ("f(x)", "f[x]")])
+def test_signs_make_a_question_another(a, b):
+    assert normalised(a) != normalised(b)
+
+
+def test_other_numbers_with_another_answer_are_a_variant_and_evaluation_problems_match_all_the_same():
+    text = (
+        "A boat runs {} miles in {} hours down the long river before noon; how fast is it there, and how far from home?"
+    )
+    questions, answers = [text.format(10, 2), text.format(90, 3)], ["5", "30"]
+    assert find_matches(questions, answers, 0, DuplicatesConfig(threshold=0.5)) == {}
+    assert set(find_matches(questions, ["5", "5"], 0, DuplicatesConfig(threshold=0.5))) == {1}
+    assert set(find_matches(questions, answers, 1, DuplicatesConfig(threshold=0.5, near=False))) == {1}
+
+
+def test_a_share_of_a_split_depends_on_the_question_and_the_seed_only():
+    questions = [f"question {i}" for i in range(2000)]
+    sizes = {"held_out": 0.1, "train": 0.9}
+    names = splits_of(questions, sizes, seed=0)
+    assert names[500:] == splits_of(questions[500:], sizes, seed=0)
+    assert names != splits_of(questions, sizes, seed=1)
+    assert 150 < names.count("held_out") < 250
+    assert splits_of(["Question  7"], sizes, 0) == [names[7]]
+
+
+def test_counts_of_splits_are_met_and_what_is_over_is_in_none():
+    questions = [f"question {i}" for i in range(50)]
+    names = splits_of(questions, {"test": 10, "train": 1.0}, 0)
+    assert (names.count("test"), names.count("train")) == (10, 40)
+    assert splits_of(questions, {"test": 10, "dev": 5}, 0).count(None) == 35
+
+
+def write(path: Path, *rows: dict) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with rows.jsonl, evaluation.jsonl and recipe.yaml, whose out is `out`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    long = "a boat that runs down the river at noon from here to there is how fast"
+    write(
+        tmp_path / "rows.jsonl",
+        {"question": "1+1?", "answer": "2"},
+        {"question": " 1+1? ", "answer": "3"},
+        {"question": f"{long}?", "answer": "7"},
+        {"question": f"Task 3. {long}?", "answer": "7"},
+        {"question": "In the evaluation set?", "answer": "8"},
+        {"question": "no answer", "answer": None},
+        {"question": "words?", "answer": "\\frac{"},
+        {"question": "also this one?", "answer": "\\frac{1}{2}"},
+    )
+    write(tmp_path / "evaluation.jsonl", {"question": "in the EVALUATION set?", "answer": "8", "id": "e"})
+    (tmp_path / "recipe.yaml").write_text(
+        "sources: {rows: {path: rows.jsonl}}\nout: out\nagainst: [evaluation.jsonl]\nunreadable_answers: reject\n"
+    )
+    return tmp_path
+
+
+def test_every_row_is_kept_or_told_with_its_reason_and_the_summary_adds_up(folder, capsys):
+    main(["problems", "recipe.yaml"])
+    said = capsys.readouterr().out
+    kept = [problem.id for problem in load_problems("out/problems.jsonl")]
+    rejected = [json.loads(line) for line in Path("out/rejected.jsonl").read_text().splitlines()]
+    assert kept == ["rows/1", "rows/3", "rows/8"]
+    assert {row["row"]: row["reason"] for row in rejected} == {
+        2: "duplicate",
+        4: "near-duplicate",
+        5: "evaluation problem",
+        6: "no answer",
+        7: "unreadable answer",
+    }
+    assert {row["row"]: row["matches"] for row in rejected if "matches" in row} == {
+        2: "rows/1",
+        4: "rows/3",
+        5: "evaluation/e",
+    }
+    assert "with another answer: '2'" in next(row["detail"] for row in rejected if row["row"] == 2)
+    summary = json.loads(Path("out/summary.json").read_text())
+    counts = summary["sources"]["rows"]
+    assert counts["rows"] == counts["kept"] + sum(counts["rejected"].values()) == 8
+    assert summary["against"] == {"evaluation.jsonl": {"problems": 1, "matched": [["rows/5", "evaluation/e"]]}}
+    assert "evaluation problem 1" in said
+    assert "out/problems.jsonl: 3 problems" in said
+
+
+def test_unreadable_answers_may_be_kept_and_are_counted(folder, capsys):
+    main(["problems", "recipe.yaml", "unreadable_answers=keep"])
+    assert json.loads(Path("out/summary.json").read_text())["unreadable_answers"] == ["rows/7"]
+    assert "1 reference answers cannot be read" in capsys.readouterr().out
+    assert "rows/7" in {problem.id for problem in load_problems("out/problems.jsonl")}
+
+
+def test_evaluation_sets_may_be_named_by_their_recipe(folder):
+    (folder / "evaluation.yaml").write_text("sources: {e: {path: evaluation.jsonl}}\n")
+    main(["problems", "recipe.yaml", "against=[evaluation.yaml]"])
+    matched = json.loads(Path("out/summary.json").read_text())["against"]["evaluation.yaml"]["matched"]
+    assert matched == [["rows/5", "e/e"]]
+
+
+def test_a_folder_of_another_recipe_is_left_alone_and_the_same_recipe_may_run_again(folder, capsys):
+    main(["problems", "recipe.yaml"])
+    before = Path("out/problems.jsonl").read_text()
+    Path("out/mine.txt").write_text("mine")
+    main(["problems", "recipe.yaml"])
+    assert Path("out/problems.jsonl").read_text() == before
+    assert Path("out/mine.txt").read_text() == "mine"
+    with pytest.raises(SystemExit):
+        main(["problems", "recipe.yaml", "seed=1"])
+    assert "not made by this recipe" in capsys.readouterr().err
+    Path("out/summary.json").unlink()
+    with pytest.raises(SystemExit):
+        main(["problems", "recipe.yaml"])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("stage", ["_read", "_compare", "save_problems", "_move"])
+def test_an_interrupted_run_leaves_nothing(folder, monkeypatch, stage, error):
+    def stop(*_: object) -> None:
+        raise error
+
+    before = sorted(path.name for path in folder.iterdir())
+    monkeypatch.setattr(preparation, stage, stop)
+    with pytest.raises(error):
+        prepare(read_recipe(ProblemsRecipe, "recipe.yaml"))
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_filters_limits_and_strata_are_a_sources_own(folder):
+    write(folder / "more.jsonl", *({"q": f"number {i}?", "a": i, "kind": ["even", "odd"][i % 2]} for i in range(9)))
+    source = (
+        "{path: more.jsonl, columns: {question: q, answer: a}, where: {kind: odd}, limit: 3, constants: {stratum: s}}"
+    )
+    (folder / "two.yaml").write_text(f"sources:\n  rows: {{path: rows.jsonl, limit: 1}}\n  more: {source}\nout: two\n")
+    main(["problems", "two.yaml"])
+    problems = load_problems("two/problems.jsonl")
+    assert [(problem.id, problem.stratum) for problem in problems] == [
+        ("rows/1", "rows"),
+        ("more/2", "s"),
+        ("more/4", "s"),
+        ("more/6", "s"),
+    ]
+    counts = json.loads(Path("two/summary.json").read_text())["sources"]["more"]
+    assert counts == {"rows": 6, "kept": 3, "rejected": {"filtered": 3}}
+
+
+def test_a_repeated_id_is_rejected_and_nothing_left_is_an_error_with_a_reason(folder, capsys):
+    write(folder / "rows.jsonl", {"id": 1, "question": "a b", "answer": 1}, {"id": 1, "question": "c d", "answer": 2})
+    main(["problems", "recipe.yaml", "against=[]"])
+    assert json.loads(Path("out/rejected.jsonl").read_text())["reason"] == "repeated id"
+    write(folder / "rows.jsonl", {"problem": "a", "answer": 1})
+    with pytest.raises(SystemExit):
+        main(["problems", "recipe.yaml", "against=[]", "out=other"])
+    assert (
+        "no problem is left; 1 rows: malformed, such as rows, row 1: 'problem' is no field" in capsys.readouterr().err
+    )
+
+
+def test_splits_are_files_of_their_own_and_a_count_that_cannot_be_met_is_an_error(folder, capsys):
+    main(["problems", "recipe.yaml", "splits={held_out: 2, train: 1}"])
+    assert len(load_problems("out/held_out.jsonl")) == 2
+    assert len(load_problems("out/train.jsonl")) == 1
+    with pytest.raises(SystemExit):
+        main(["problems", "recipe.yaml", "splits={held_out: 9, train: 1}", "out=b"])
+    assert "splits.held_out asks for 9 and gets 3" in capsys.readouterr().err
+
+
+@pytest.fixture
+def tokenizer():
+    """The demo's tokenizer."""
+    pytest.importorskip("transformers")
+    return Path(preparation.__file__).parent / "demo/base_model"
+
+
+def test_prompts_over_the_limit_are_rejected_as_training_would_count_them(folder, tokenizer):
+    main(["problems", "recipe.yaml", f"model={tokenizer}", "prompts.max_tokens=40"])
+    rejected = [json.loads(line) for line in Path("out/rejected.jsonl").read_text().splitlines()]
+    assert {row["row"] for row in rejected if row["reason"] == "too long"} == {3, 4}
+    assert "tokens, over 40" in next(row["detail"] for row in rejected if row["reason"] == "too long")
+
+
+def test_problems_are_shown_as_the_model_sees_them_plain_and_guided(folder, capsys, tokenizer):
+    rows = ({"question": f"q{i}\x1b[31m?", "answer": "1", "guidance": "Think."} for i in range(3))
+    write(folder / "p.jsonl", *rows)
+    main(["problems", "--show", "2", "p.jsonl", f"model={tokenizer}", "prompts.system=Be very brief."])
+    said = capsys.readouterr().out
+    assert said.count("[HINT_START]\nThink.\n[HINT_END]") == 2
+    assert said.count("Be very brief.") == 4
+    assert "q2" not in said
+    assert "tokens ===" in said
+    assert "\x1b" not in said
+    main(["problems", "--show=1", "p.jsonl"])
+    assert "[user]\nq0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", ["--show", "--show x p.jsonl", "--show 0 p.jsonl", "--show 3"])
+def test_show_says_what_it_takes(folder, capsys, arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(["problems", *arguments.split()])
+    assert stop.value.code == 2
+    assert "--show takes a number of problems and a problem file" in capsys.readouterr().err

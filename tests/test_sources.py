@@ -1,0 +1,307 @@
+"""Sources and the column map: each shipped recipe reads rows of its data set's own schema; bad rows are told, not dropped."""
+
+import base64
+import csv
+import json
+import pickle
+import re
+import zlib
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from guide_rl import graders
+from guide_rl.cli import main
+from guide_rl.columns import RULES, RowRejected, levels, numbered, shuffled_choices, to_problem
+from guide_rl.config import GeneratorConfig, ProblemsRecipe, SourceConfig
+from guide_rl.preparation import prepare
+from guide_rl.problems import load_problems
+from guide_rl.recipes import read_recipe
+from guide_rl.sources import kind_of, read_rows
+
+ROOT = Path(__file__).parent.parent
+RECIPES = ROOT / "recipes/problems"
+ROWS = Path(__file__).parent / "data/sources"
+OFFLINE = {"champ", "procedural"}
+"""Recipes whose rows come with a package."""
+
+
+def prepared(name: str, tmp_path: Path, *overrides: str) -> dict[str, dict]:
+    """The problems of a shipped recipe over the small file in its data set's schema, by id, and its summary."""
+    recipe = read_recipe(ProblemsRecipe, RECIPES / f"{name}.yaml")
+    (source,) = recipe.sources
+    settings = [f"sources.{source}.path={ROWS / name}.jsonl", "against=[]", "splits={}", "unreadable_answers=unchecked"]
+    recipe = read_recipe(ProblemsRecipe, RECIPES / f"{name}.yaml", [*settings, f"out={tmp_path / 'out'}", *overrides])
+    summary = prepare(recipe)
+    return {problem.id: problem for problem in load_problems(tmp_path / "out/problems.jsonl")} | {"summary": summary}
+
+
+EXPECTED = {
+    "openr1_math": ("openr1/00000000-0000-0000-0000-000000000001", "2", "Algebra"),
+    "gsm8k": ("gsm8k/2", "1240", "gsm8k"),
+    "gsm8k_test": ("gsm8k_test/1", "54", "gsm8k_test"),
+    "math": ("math/2", "1", "Number Theory"),
+    "math500": ("math500/test/precalculus/9999.json", r"\left( 5, \frac{\pi}{2} \right)", "Precalculus"),
+    "aime24": ("aime24/60", "25", "aime24"),
+    "aime25": ("aime25/0", "17", "aime25"),
+    "amc": ("amc/0", "142", "amc"),
+    "amc23": ("amc23/0", "27", "amc23"),
+    "minerva": ("minerva/2", "4.5e33", "minerva"),
+    "olympiadbench": ("olympiadbench/1606", "2,3", "Algebra"),
+    "gpqa_diamond": ("gpqa_diamond/recINVENTED", None, "Physics (general)"),
+    "humaneval": ("humaneval/HumanEval/999", "    return 2 * number\n", "humaneval"),
+    "leetcode_contest": ("leetcode_contest/0000-invented", "decided by unit tests", "leetcode_contest"),
+    "leetcode": ("leetcode/invented-double", None, "Easy"),
+    "livecodebench": ("livecodebench/abc000_a", "decided by unit tests", "easy"),
+    "amps": ("amps/1", "(x+1)^2-1", "algebra"),
+}
+
+
+def test_every_shipped_recipe_is_tested_on_rows_of_its_own():
+    assert {path.stem for path in RECIPES.glob("*.yaml")} == {*EXPECTED, *OFFLINE}
+    assert {path.stem for path in ROWS.glob("*.jsonl")} == {*EXPECTED}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_shipped_recipe_reads_the_schema_of_its_data_set(name, tmp_path):
+    problems = prepared(name, tmp_path)
+    identity, answer, stratum = EXPECTED[name]
+    problem = problems[identity]
+    assert answer is None or problem.answer == answer
+    assert problem.stratum == stratum
+    counts = next(iter(problems["summary"]["sources"].values()))
+    assert counts["rejected"] == ({"no answer": 1} if name == "openr1_math" else {})
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_a_recipe_is_compared_against_is_there_and_names_a_hub_revision_free_path(path):
+    for other in read_recipe(ProblemsRecipe, path).against:
+        assert read_recipe(ProblemsRecipe, ROOT / other).sources
+
+
+def test_solutions_end_with_a_box_that_graders_read(tmp_path):
+    for name, boxed in (("gsm8k", r"\boxed{1240}"), ("amps", r"\boxed{(x+1)^2-1}")):
+        problems = prepared(name, tmp_path / name)
+        problem = problems[EXPECTED[name][0]]
+        assert boxed in problem.solution
+        assert "<<" not in problem.solution
+        assert graders.quick_grade(problem, problem.solution).correct
+
+
+def test_multiple_choice_is_shuffled_by_the_seed_and_the_letter_is_the_right_choice(tmp_path):
+    letters = set()
+    for seed in range(12):
+        problems = prepared("gpqa_diamond", tmp_path / str(seed), f"seed={seed}")
+        problem = problems["gpqa_diamond/recINVENTED"]
+        assert f"{problem.answer}) 10^-4 eV" in problem.question
+        assert [line[:2] for line in problem.question.splitlines()[2:6]] == ["A)", "B)", "C)", "D)"]
+        letters.add(problem.answer)
+    assert len(letters) > 1
+    row = {"q": 1}
+    assert shuffled_choices("abcd", 3, row) == shuffled_choices("abcd", 3, row)
+    with pytest.raises(RowRejected, match="the same"):
+        shuffled_choices(["a", "b", "a "], 0, row)
+
+
+def test_code_problems_hold_their_tests_and_no_grader_takes_them_yet(tmp_path):
+    problems = prepared("livecodebench", tmp_path / "l")
+    stdin, functional = problems["livecodebench/abc000_a"], problems["livecodebench/9999"]
+    assert [case["output"] for case in stdin.metadata["tests"]] == ["6\n", "6\n"]
+    assert functional.metadata["call"] == {"func_name": "double"}
+    problem = prepared("humaneval", tmp_path / "h")["humaneval/HumanEval/999"]
+    program = problem.metadata["setup"] + problem.answer + problem.metadata["tests"]
+    exec(f"{program}\ncheck({problem.metadata['entry_point']})", {})
+    problem = prepared("leetcode", tmp_path / "c")["leetcode/invented-double"]
+    program = "\n".join((problem.metadata["setup"], problem.answer, problem.metadata["tests"]))
+    exec(f"{program}\ncheck({problem.metadata['entry_point']})", {})
+    with pytest.raises(graders.GraderSetupError, match="unknown grader 'unit_tests'"):
+        graders.check(problem)
+
+
+class _Evil:
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+def test_nothing_in_a_pickle_is_run(capsys):
+    packed = base64.b64encode(zlib.compress(pickle.dumps(_Evil()))).decode()
+    with pytest.raises(ValueError, match="asks for builtins"):
+        RULES["test_cases"](packed)
+    assert capsys.readouterr().out == ""
+
+
+def test_champ_has_all_problems_and_their_hints_as_levels(tmp_path):
+    pytest.importorskip("importlib.metadata").distribution("champ-dataset")
+    recipe = read_recipe(
+        ProblemsRecipe, RECIPES / "champ.yaml", [f"out={tmp_path / 'o'}", "unreadable_answers=unchecked"]
+    )
+    summary = prepare(recipe)
+    problems = load_problems(tmp_path / "o/problems.jsonl")
+    assert len(problems) == 270
+    assert summary["with_guidance"] == 245
+    assert sum(len(problem.metadata.get("levels", ())) for problem in problems) == 456
+    for problem in problems:
+        assert (problem.guidance is None) == ("levels" not in problem.metadata)
+        if problem.guidance:
+            assert problem.metadata["levels"][-1] == problem.guidance
+    (first,) = (problem for problem in problems if problem.id == "champ/P_Combinatorics_1")
+    assert first.metadata["levels"][0].startswith("1. Let x_n, y_n, z_n be")
+    assert first.solution.count("\n") == 5
+
+
+def test_levels_grow_by_a_point():
+    assert levels(["a", "b"]) == ["1. a", "1. a\n2. b"]
+    assert numbered(["a", "b"]) == levels(["a", "b"])[-1]
+
+
+def test_procedural_problems_are_graded_by_their_own_verifiers_and_do_not_depend_on_size(tmp_path):
+    recipe = RECIPES / "procedural.yaml"
+    small = ["sources.procedural.generators=[{name: chain_sum, size: 3}, {name: gsm_symbolic, size: 2, seed: 7}]"]
+    prepare(read_recipe(ProblemsRecipe, recipe, [*small, f"out={tmp_path / 'o'}", "splits={}"]))
+    problems = load_problems(tmp_path / "o/problems.jsonl")
+    assert [problem.stratum for problem in problems] == ["chain_sum"] * 3 + ["gsm_symbolic"] * 2
+    for problem in problems:
+        graders.check(problem)
+        assert graders.thorough_grader(problem.grader)(problem, f"<answer>{problem.answer}</answer>").correct
+    assert problems[3].solution
+    more = SourceConfig(kind="reasoning_gym", generators=[GeneratorConfig("chain_sum", size=5)])
+    assert [row["question"] for _, row in read_rows(more, None, 0)][:3] == [
+        problem.question for problem in problems[:3]
+    ]
+
+
+def test_an_unknown_generator_names_itself():
+    source = SourceConfig(kind="reasoning_gym", generators=[GeneratorConfig("chain_smu")])
+    with pytest.raises(ValueError, match="chain_smu"):
+        list(read_rows(source, None, 0))
+
+
+ROW = {"q": "What?", "a": "1", "extra": "x"}
+
+
+def test_jsonl_parquet_csv_and_a_local_folder_give_the_same_rows(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [ROW, {**ROW, "q": "Zwölf, „ja“?\nWhat"}]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with (tmp_path / "r.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ROW)
+        writer.writeheader()
+        writer.writerows(rows)
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "r.parquet", tmp_path / "folder/train.parquet"):
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    read = {}
+    for path in ("r.jsonl", "r.csv", "r.parquet", "folder"):
+        source = SourceConfig(str(tmp_path / path), streaming=True)
+        found = [(number, {name: row[name] for name in "qa"}) for number, row in read_rows(source, ["q", "a"], 0)]
+        read[kind_of(source)] = found
+    assert set(read) == {"jsonl", "csv", "parquet", "hub"}
+    assert all(found == read["jsonl"] for found in read.values())
+    assert [number for number, _ in read["jsonl"]] == [1, 2]
+
+
+def test_columns_that_are_not_needed_are_not_read(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "d").mkdir()
+    parquet.write_table(pyarrow.Table.from_pylist([ROW]), tmp_path / "d/train.parquet")
+    for path in (tmp_path / "d", tmp_path / "d/train.parquet"):
+        ((_, row),) = read_rows(SourceConfig(str(path), streaming=True), ["q", "nothing"], 0)
+        assert row == {"q": "What?"}
+
+
+@pytest.mark.skipif(find_spec("datasets") is None, reason="needs datasets")
+def test_a_data_set_that_is_nowhere_says_what_to_check(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(OSError, match=r"nobody/nothing: .*Check name"):
+        list(read_rows(SourceConfig("nobody/nothing"), None, 0))
+
+
+def test_bad_lines_are_told_with_their_number(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b'{"question": "q", "answer": 1}\n\nnot json\n["x"]\n{"question": "\xff"}\n')
+    assert [(number, re.sub(r" \(.*", "", row) if isinstance(row, str) else "row") for number, row in read_rows(
+        SourceConfig(str(path)), None, 0
+    )] == [(1, "row"), (3, "not valid JSON"), (4, "a list, not a JSON object"), (5, "not UTF-8")]  # fmt: skip
+    (tmp_path / "r.csv").write_text("question,answer\nq\nq,1\nq,1,2\n")
+    assert [isinstance(row, str) for _, row in read_rows(SourceConfig(str(tmp_path / "r.csv")), None, 0)] == [
+        True,
+        False,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "reason"),
+    [
+        ({"question": "q", "answer": "b"}, ROW, "no column 'b'; there are a, extra, q"),
+        ({"question": "q", "answer": "a"}, {"q": "", "a": 1}, "no question"),
+        ({"question": "q", "answer": "a"}, {"q": "x", "a": None}, "no answer"),
+        ({"question": "q", "answer": "a"}, {"q": "x", "a": ["1"]}, "'answer' is a list, not text"),
+        (
+            {"question": "q", "answer": ["a", "integer"]},
+            {"q": "x", "a": "1.5"},
+            "rule integer: '1.5' is no whole number",
+        ),
+        ({"question": "q", "answer": "a", "solution": "slution"}, ROW, "no column 'slution'"),
+        ({"question": "q", "answer": "a", "metadata.x": "x"}, {**ROW, "x": {1, 2}}, "metadata cannot be saved"),
+        ({}, {"question": "q", "answer": "1", "hint": "h"}, "'hint' is no field of a problem"),
+    ],
+)
+def test_a_row_that_is_no_problem_says_why(columns, row, reason):
+    with pytest.raises(RowRejected, match=re.escape(reason)):
+        to_problem(row, 1, "s", SourceConfig("x.jsonl", columns=columns), 0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "taken"),
+    [
+        ("after_hashes", "a #### b\n#### 1,200 ", "1,200"),
+        ("no_commas", "1,200", "1200"),
+        ("no_calculator", "3+4=<<3+4=7>>7", "3+4=7"),
+        ("last_boxed", r"\boxed{1} then \boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        ("last_boxed", r"so \fbox{7}", "7"),
+        ("last_boxed", r"so $\boxed 5$", "5"),
+        ("no_dollars", " $69$,$84$ ", "69,84"),
+        ("first", ["x", "y"], "x"),
+        ("integer", "025", "25"),
+        ("integer", 27.0, "27"),
+        ("integer", "-007", "-7"),
+        ("strip", " a\n", "a"),
+        ("from_json", '{"a": 1}', {"a": 1}),
+        ("test_cases", "[1]", [1]),
+    ],
+)
+def test_rules_take_the_answer(rule, value, taken):
+    assert RULES[rule](value) == taken
+
+
+@pytest.mark.parametrize(
+    ("rule", "value"),
+    [("after_hashes", "7"), ("last_boxed", r"\boxed{"), ("first", []), ("first", "ab"), ("integer", "1.5"),
+     ("test_cases", "x"), ("test_cases", "{}")],
+)  # fmt: skip
+def test_rules_refuse_what_they_cannot_take(rule, value):
+    with pytest.raises((ValueError, TypeError)):
+        RULES[rule](value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("sources.s.columns={question: q}", "sources.s.columns: no column for answer"),
+        ("sources.s.columns={question: q, answer: [a, lastboxed]}", "no rule 'lastboxed'; there are after_hashes"),
+        ("sources.s.columns={question: q, answr: a}", "'answr' is no field of a problem"),
+        ("sources.s.constants={stratums: a}", "'stratums' is no field of a problem"),
+        ("sources.s.path=none.jsonl", "none.jsonl: no such file"),
+    ],
+)
+def test_a_wrong_map_fails_before_anything_is_written(tmp_path, capsys, settings, said, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yaml").write_text("sources: {s: {path: rows.jsonl}}\n")
+    with pytest.raises(SystemExit):
+        main(["problems", "r.yaml", settings])
+    assert said in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"] or "no such file" in said
