@@ -5,7 +5,7 @@ of the paper: guided rollouts of a problem are submitted as soon as its own plai
 after the whole batch; the groups that come out are the same.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 
 from guide_rl.types import Grade, Grader, Group, PendingGrade, Problem, Request, Rollout, Sampler
@@ -58,6 +58,10 @@ def keeps_gradient(group: Group, *, filter_uniform: bool) -> bool:
     return not (filter_uniform and group.uniform)
 
 
+OUTSTANDING = 8
+"""Problems that may wait for their grades while others are sampled: more overlap, and later guided requests."""
+
+
 def sample_groups(
     problems: Sequence[Problem],
     prompt_ids: Callable[[Problem, bool], tuple[int, ...]],
@@ -71,8 +75,9 @@ def sample_groups(
 ) -> Iterator[Group]:
     """Algorithm 1, lines 5 to 12: yield each problem's group as soon as it is whole.
 
-    Rollouts are graded beside sampling; a problem's grades are awaited when its last rollout ends, so that which
-    requests enter the sampler when depends on tokens only and never on the clock.
+    Rollouts are graded beside sampling. A problem is settled (guided, or yielded) at once where its grades were known
+    at once; else while others are sampled, and sampling waits for the oldest when more than `OUTSTANDING` stand open.
+    So which requests enter the sampler when depends on tokens only and never on the clock.
 
     Args:
         problems: the batch; ids must differ.
@@ -88,8 +93,10 @@ def sample_groups(
         One group per problem, with all its rollouts, in the order in which they become whole.
     """
     by_id = {problem.id: problem for problem in problems}
-    pending: defaultdict[str, list[tuple[Rollout, PendingGrade]]] = defaultdict(list)
+    graded: defaultdict[str, list[tuple[Rollout, PendingGrade]]] = defaultdict(list)
     missing: dict[str, int] = {}
+    unsettled: deque[str] = deque()
+    outstanding = len(problems) if trigger == "never" else OUTSTANDING
 
     def request(problem: Problem, count: int, *, guided: bool) -> None:
         ids = prompt_ids(problem, guided)
@@ -100,21 +107,28 @@ def sample_groups(
         plain = plain_rollouts_wanted(trigger, problem, k)
         request(problem, plain or k_guided, guided=plain == 0)
 
-    while missing:
-        finished = sampler.poll()
-        if not finished:
+    while missing or unsettled:
+        finished = sampler.poll() if missing else []
+        if not (finished or unsettled):
             raise RuntimeError(f"the sampler went idle with {sum(missing.values())} rollouts missing")
         for rollout in finished:
-            pending[rollout.problem_id].append((rollout, grader.submit(by_id[rollout.problem_id], rollout)))
-            missing[rollout.problem_id] -= 1
-        for problem_id in dict.fromkeys(rollout.problem_id for rollout in finished):
-            if missing[problem_id]:
-                continue
-            problem = by_id[problem_id]
-            graded = [(rollout, grade.result()) for rollout, grade in pending[problem_id]]
-            plain_grades = [grade for rollout, grade in graded if not rollout.guided]
-            if len(plain_grades) == len(graded) and needs_guidance(trigger, problem, plain_grades):
+            name = rollout.problem_id
+            graded[name].append((rollout, grader.submit(by_id[name], rollout)))
+            missing[name] -= 1
+            if not missing[name]:
+                del missing[name]
+                unsettled.append(name)
+        while unsettled and (not finished or len(unsettled) > outstanding or _known(graded[unsettled[0]])):
+            name = unsettled.popleft()
+            problem, pairs = by_id[name], [(rollout, grade.result()) for rollout, grade in graded[name]]
+            plain_grades = [grade for rollout, grade in pairs if not rollout.guided]
+            if len(plain_grades) == len(pairs) and needs_guidance(trigger, problem, plain_grades):
                 request(problem, k_guided, guided=True)
-                continue
-            del missing[problem_id], pending[problem_id]
-            yield build_group(problem, graded)
+            else:
+                del graded[name]
+                yield build_group(problem, pairs)
+
+
+def _known(pairs: Sequence[tuple[Rollout, PendingGrade]]) -> bool:
+    """Whether no grade has to be waited for; what was known at once depends on the texts only."""
+    return all(isinstance(grade, Grade) for _, grade in pairs)

@@ -84,6 +84,10 @@ class Grade:
     verdict: str = ""
     """Why, in a word or a few (correct, wrong, no answer, timeout, ...)."""
 
+    def result(self) -> "Grade":
+        """Itself: a grade that is known is a pending grade that nobody waits for."""
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -138,5 +142,5 @@ class Grader(Protocol):
     """Judges rollouts beside sampling."""
 
     def submit(self, problem: Problem, rollout: Rollout) -> PendingGrade:
-        """Start grading one rollout and return at once."""
+        """Start grading one rollout; a Grade is returned where it takes no time, which may depend on the text only."""
         ...

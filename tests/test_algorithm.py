@@ -6,6 +6,7 @@ import random
 import pytest
 
 from guide_rl.algorithm import (
+    OUTSTANDING,
     TRIGGERS,
     build_group,
     group_to_train,
@@ -53,13 +54,25 @@ class ToyGrader:
         self.correct = correct
 
     def submit(self, problem: Problem, rollout: Rollout):
-        grade = RIGHT if self.correct(problem.id, rollout.index, rollout.guided) else WRONG
+        return RIGHT if self.correct(problem.id, rollout.index, rollout.guided) else WRONG
 
-        class Done:
+
+class SlowGrader(ToyGrader):
+    """Notes in the sampler's log when a grade is waited for."""
+
+    def __init__(self, correct, sampler) -> None:
+        super().__init__(correct)
+        self.sampler = sampler
+
+    def submit(self, problem: Problem, rollout: Rollout):
+        grade, log = super().submit(problem, rollout), self.sampler.log
+
+        class Pending:
             def result(self) -> Grade:
+                log.append(("waited", problem.id, rollout.guided))
                 return grade
 
-        return Done()
+        return Pending()
 
 
 def run(problems, correct, *, trigger="all_incorrect", k=4, k_guided=3, choose=lambda waiting: 0):
@@ -126,6 +139,36 @@ def test_guided_rollouts_are_submitted_while_other_groups_still_run():
     first_guided = sampler.log.index(("submitted", "a", True))
     last_plain_of_b = max(i for i, entry in enumerate(sampler.log) if entry == ("finished", "b", False))
     assert first_guided < last_plain_of_b
+
+
+def test_sampling_goes_on_while_grades_are_worked_out():
+    problems = [problem(f"p{i:02}") for i in range(OUTSTANDING + 4)]
+
+    def first_wait(trigger):
+        sampler = ToySampler()
+        grader = SlowGrader(lambda name, index, guided: index == 0, sampler)
+        stream = sample_groups(problems, lambda p, g: (1,), sampler, grader, k=2, k_guided=2, trigger=trigger)
+        assert {group.problem.id for group in stream} == {p.id for p in problems}
+        first = next(i for i, entry in enumerate(sampler.log) if entry[0] == "waited")
+        return sum(entry[0] == "finished" for entry in sampler.log[:first])
+
+    assert first_wait("all_incorrect") == 2 * (OUTSTANDING + 1), "waits for the oldest when one more would stand open"
+    assert first_wait("never") == 2 * len(problems), "no decision depends on a grade, so none is waited for"
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_the_groups_of_a_slow_grader_are_those_of_a_fast_one(slow):
+    problems = [problem(f"p{i:02}") for i in range(20)]
+    correct = lambda name, index, guided: (int(name[1:]) + index + guided) % 3 == 0  # noqa: E731
+    sampler = ToySampler()
+    grader = SlowGrader(correct, sampler) if slow else ToyGrader(correct)
+    stream = sample_groups(problems, lambda p, g: (1 + g,), sampler, grader, k=2, k_guided=2, trigger="all_incorrect")
+    groups = {group.problem.id: group for group in stream}
+    assert len(groups) == 20
+    for group in groups.values():
+        plain = [g.correct for r, g in zip(group.rollouts, group.grades, strict=True) if not r.guided]
+        assert group.triggered == (not any(plain))
+        assert len(group.rollouts) == (4 if group.triggered else 2)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -5,7 +5,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Self
 
 from guide_rl import graders
@@ -14,17 +13,6 @@ from guide_rl.graders.worker_process import WorkerProcess
 from guide_rl.types import Grade, PendingGrade, Problem, Rollout
 
 TRUNCATED = Grade(0.0, False, "truncated")
-
-
-@dataclass(frozen=True, slots=True)
-class _Decided:
-    """A grade that took no waiting."""
-
-    grade: Grade
-
-    def result(self) -> Grade:
-        """The grade."""
-        return self.grade
 
 
 class GraderPool:
@@ -76,7 +64,7 @@ class GraderPool:
                 self._idle.put(worker)
 
     def submit(self, problem: Problem, rollout: Rollout) -> PendingGrade:
-        """Start grading a rollout; one that the length limit cut off is wrong unread.
+        """Start grading a rollout, or give its Grade where a glance decides; one that the length limit cut off is wrong.
 
         Raises:
             GraderSetupError: as `check`, now; the result raises it when the grader cannot be loaded in a worker.
@@ -84,7 +72,7 @@ class GraderPool:
         self.check(problem)
         grade = TRUNCATED if rollout.finish == "length" else graders.quick_grade(problem, rollout.text)
         if grade is not None:
-            return _Decided(self._counted(grade))
+            return self._counted(grade)
         return self._threads.submit(lambda: self._counted(self.grade_thoroughly(problem, rollout.text)))
 
     def grade_thoroughly(self, problem: Problem, text: str) -> Grade:
