@@ -176,8 +176,8 @@ def check_map(name: str, source: SourceConfig) -> None:
 def to_problem(row: Row, number: int, name: str, source: SourceConfig, seed: int) -> Problem:
     """One row -> a Problem, by the source's map.
 
-    The id is `NAME/` and the row's own id or its number. `guidance` from a list of points becomes a numbered list, with
-    the levels of the ladder in `metadata["levels"]`.
+    The id is `NAME/` and the row's own id or its number. `guidance` from a list of points becomes a numbered list, and
+    `metadata["guidance_points"]` keeps the points for the ladder (`guidance.guidance_at`).
 
     Raises:
         RowRejected: a column is missing or holds nothing, a rule finds nothing, or `where` leaves the row out.
@@ -202,7 +202,7 @@ def to_problem(row: Row, number: int, name: str, source: SourceConfig, seed: int
         elif field == "guidance" and isinstance(value, list | tuple):
             points = [_text(point, field).strip() for point in value]
             if points:
-                values[field], metadata["levels"] = numbered(points), levels(points)
+                values[field], metadata["guidance_points"] = numbered(points), points
         elif value is not None and (text := _text(value, field)).strip():
             values[field] = text
     for field in _REQUIRED:
@@ -216,11 +216,6 @@ def to_problem(row: Row, number: int, name: str, source: SourceConfig, seed: int
 def numbered(points: Sequence[str]) -> str:
     """Points of guidance as a numbered list."""
     return "\n".join(f"{number}. {point}" for number, point in enumerate(points, start=1))
-
-
-def levels(points: Sequence[str]) -> list[str]:
-    """The levels of the guidance ladder, weakest first: the first point, the first two, and so on."""
-    return [numbered(points[:count]) for count in range(1, len(points) + 1)]
 
 
 def shuffled_choices(choices: Sequence[str], seed: int, row: Row) -> dict[str, str]:

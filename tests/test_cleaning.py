@@ -15,29 +15,7 @@ from guide_rl.preparation import prepare
 from guide_rl.problems import load_problems
 from guide_rl.recipes import read_recipe
 
-WORDS = [
-    "the",
-    "a",
-    "river",
-    "boat",
-    "train",
-    "runs",
-    "from",
-    "to",
-    "at",
-    "noon",
-    "midnight",
-    "seven",
-    "eight",
-    "nine",
-    "how",
-    "far",
-    "fast",
-    "many",
-    "is",
-    "there",
-    "before",
-]
+WORDS = [f"word{i}" for i in range(22)]
 
 
 def corpus(seed: int, count: int = 120) -> tuple[list[str], list[str]]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from guide_rl import graders
+from guide_rl.cli import main
+from guide_rl.columns import RULES
 from guide_rl.problems import load_problems, save_problems
 from guide_rl.types import Problem
 
@@ -71,7 +74,8 @@ def test_a_missing_or_empty_file_says_what_to_write(tmp_path):
 
 
 DOCS = (Path(__file__).parent.parent / "docs/problems.md").read_text()
-EXAMPLES = dict(zip(("problems", "reasoning_gym", "prime"), re.findall(r"```\w+\n(.*?)```", DOCS, re.S), strict=True))
+FILES, _, PREPARATION = DOCS.partition("## `guide problems`")
+EXAMPLES = dict(zip(("problems", "reasoning_gym", "prime"), re.findall(r"```\w+\n(.*?)```", FILES, re.S), strict=True))
 
 
 @pytest.fixture
@@ -119,3 +123,26 @@ def test_a_problem_that_cannot_be_graded_is_named_with_its_file(tmp_path, row):
     all_fit = SimpleNamespace(fit=lambda problems: (problems, None))
     with pytest.raises(graders.GraderSetupError, match=f"{path}, problem '1': .*{row['grader'].split(':')[0]}"):
         problem_sets._fitting(str(path), all_fit, lambda _: None, guided=True)
+
+
+FILES_LEFT = ("problems.jsonl", "rejected.jsonl", "summary.json", "recipe.yaml")
+
+
+def test_the_documented_recipe_does_what_the_page_says(tmp_path, monkeypatch, capsys):
+    said = dict(re.findall(r"<!-- (\S+) -->\n```\w*\n(.*?)```", PREPARATION, re.S))
+    monkeypatch.chdir(tmp_path)
+    for name in ("rows.jsonl", "recipe.yaml"):
+        (tmp_path / name).write_text(said[name])
+    first, second, third = (shlex.split(line)[1:] for line in said["commands"].splitlines())
+    main(first)
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == said["output"].splitlines()
+    assert {path.name for path in Path("data/shop").iterdir()} == set(FILES_LEFT)
+    with pytest.raises(SystemExit):
+        main(second)
+    main(third)
+    assert "1240" in capsys.readouterr().out
+
+
+def test_the_documented_rules_are_the_rules():
+    listed = re.search(r"Rules: (.*?)\. `choices`", PREPARATION, re.S)
+    assert set(re.findall(r"`(\w+)`", listed[1])) == set(RULES)

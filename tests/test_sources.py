@@ -13,8 +13,9 @@ import pytest
 
 from guide_rl import graders
 from guide_rl.cli import main
-from guide_rl.columns import RULES, RowRejected, levels, numbered, shuffled_choices, to_problem
+from guide_rl.columns import RULES, RowRejected, shuffled_choices, to_problem
 from guide_rl.config import GeneratorConfig, ProblemsRecipe, SourceConfig
+from guide_rl.guidance import POINTS, guidance_at
 from guide_rl.preparation import prepare
 from guide_rl.problems import load_problems
 from guide_rl.recipes import read_recipe
@@ -75,7 +76,7 @@ def test_a_shipped_recipe_reads_the_schema_of_its_data_set(name, tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_what_a_recipe_is_compared_against_is_there_and_names_a_hub_revision_free_path(path):
+def test_what_a_recipe_is_compared_against_is_there(path):
     for other in read_recipe(ProblemsRecipe, path).against:
         assert read_recipe(ProblemsRecipe, ROOT / other).sources
 
@@ -132,7 +133,7 @@ def test_nothing_in_a_pickle_is_run(capsys):
 
 
 def test_champ_has_all_problems_and_their_hints_as_levels(tmp_path):
-    pytest.importorskip("importlib.metadata").distribution("champ-dataset")
+    pytest.importorskip("champ_dataset")
     recipe = read_recipe(
         ProblemsRecipe, RECIPES / "champ.yaml", [f"out={tmp_path / 'o'}", "unreadable_answers=unchecked"]
     )
@@ -140,19 +141,14 @@ def test_champ_has_all_problems_and_their_hints_as_levels(tmp_path):
     problems = load_problems(tmp_path / "o/problems.jsonl")
     assert len(problems) == 270
     assert summary["with_guidance"] == 245
-    assert sum(len(problem.metadata.get("levels", ())) for problem in problems) == 456
+    assert sum(len(problem.metadata.get(POINTS, ())) for problem in problems) == 456
     for problem in problems:
-        assert (problem.guidance is None) == ("levels" not in problem.metadata)
-        if problem.guidance:
-            assert problem.metadata["levels"][-1] == problem.guidance
+        assert (problem.guidance is None) == (POINTS not in problem.metadata)
+        assert guidance_at(problem, None) == problem
     (first,) = (problem for problem in problems if problem.id == "champ/P_Combinatorics_1")
-    assert first.metadata["levels"][0].startswith("1. Let x_n, y_n, z_n be")
+    assert guidance_at(first, 1).guidance.startswith("1. Let x_n, y_n, z_n be")
+    assert guidance_at(first, 2).guidance.splitlines()[1:] == ["2. What are x_1, y_1, z_1?"]
     assert first.solution.count("\n") == 5
-
-
-def test_levels_grow_by_a_point():
-    assert levels(["a", "b"]) == ["1. a", "1. a\n2. b"]
-    assert numbered(["a", "b"]) == levels(["a", "b"])[-1]
 
 
 def test_procedural_problems_are_graded_by_their_own_verifiers_and_do_not_depend_on_size(tmp_path):

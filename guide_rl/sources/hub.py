@@ -31,7 +31,9 @@ def _load(source: SourceConfig, columns: Sequence[str] | None) -> Any:
         builder = load_dataset_builder(**where)
         if columns is not None and hasattr(builder.config, "columns"):
             # Without a card the columns are known from the first row only.
-            there = builder.info.features or next(iter(load_dataset(**where, split=source.split, streaming=True)), {})
+            there: Any = builder.info.features or next(
+                iter(load_dataset(**where, split=source.split, streaming=True)), {}
+            )
             options["columns"] = [name for name in columns if name in there]
         return load_dataset(**where, split=source.split, streaming=source.streaming, **options)
     except ValueError as error:
