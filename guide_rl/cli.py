@@ -9,7 +9,7 @@ from typing import NoReturn
 from jsonargparse import Namespace
 
 from guide_rl import __version__
-from guide_rl.config import ProblemsRecipe, SFTRecipe, TrainRecipe
+from guide_rl.config import GuidanceRecipe, ProblemsRecipe, SFTRecipe, TrainRecipe
 from guide_rl.recipes import Recipe, nearest, parse_recipe, recipe_parser
 
 USER_ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)
@@ -162,6 +162,26 @@ def _taken(arguments: Sequence[str], option: str) -> tuple[list[str], str]:
     return left, ""
 
 
+def _guidance(arguments: list[str]) -> Callable[[], object]:
+    """`guide guidance`."""
+    parser = recipe_parser(
+        GuidanceRecipe,
+        prog="guide guidance",
+        usage="guide guidance RECIPE [field=value ...] [--dry-run]",
+        description="Have a teacher write guidance for every problem of a file. RECIPE is a YAML file with the fields below; "
+        "field=value wins over it.",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show the cost and one prompt; ask nothing")
+    recipe, options = parse_recipe(GuidanceRecipe, parser, *split(arguments))
+
+    def run() -> None:
+        from guide_rl.guidance import dry_run, report, write_guidance
+
+        print(dry_run(recipe) if options.dry_run else report(write_guidance(recipe), recipe.out))
+
+    return run
+
+
 def _train(arguments: list[str]) -> Callable[[], object]:
     """`guide train`."""
     dry = ("--dry-run", "show the resolved recipe, two prompts and the cost; stop")
@@ -241,6 +261,7 @@ def _demo(arguments: list[str]) -> Callable[[], object]:
 
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], Callable[[], object]]]] = {
     "problems": ("make files of clean problems from data sets", _problems),
+    "guidance": ("have a teacher write guidance for problems", _guidance),
     "train": ("train a policy with GRPO, Filter-GRPO or Guide-GRPO", _train),
     "sft": ("supervised fine-tuning on worked solutions", _sft),
     "export": ("write a checkpoint as a plain model folder, LoRA merged", _export),

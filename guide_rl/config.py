@@ -621,3 +621,60 @@ class ProblemsRecipe:
 
 
 _FILE_NAME = {*"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"}
+
+
+TEACHER_PROMPT = """You are an expert math tutor with years of experience helping students understand difficult concepts without solving problems for them. Your task is to analyze a math problem and its reference solution, then create a series of helpful hints that guide the student toward discovering the solution independently.
+[question]: {question}
+[reference_answer]: {reference_answer}
+When creating hints, follow these principles:
+- Start with conceptual hints that point to relevant mathematical principles
+- Progress to more specific strategic hints about approach
+- Offer guidance on potential roadblocks without revealing key steps
+- Never provide direct calculations or formulas that would bypass the student’s own reasoning
+- Include 3-5 hints in ascending order of directness
+[guidance]:
+1. [Conceptual hint focusing on relevant mathematical principles]
+2. [Strategic hint about approach without revealing steps]
+3. [Hint addressing common misconception or roadblock]
+4. [More direct hint if needed]
+5. [Final hint that guides toward the solution method without providing it]"""
+"""What the teacher is asked (the paper's, appendix G)."""
+
+
+@dataclass(frozen=True)
+class GuidanceRecipe:
+    """`guide guidance`: a teacher writes guidance for every problem of a file."""
+
+    problems: str
+    """JSON lines file of problems; the teacher sees the solution, or the answer where there is none."""
+    out: str = "data/guidance"
+    """The folder to write; the same recipe may be run on it again."""
+    writer: Literal["teacher", "policy"] = "teacher"
+    """Who writes: a chat endpoint (chat), or the policy itself from the reference solution (model)."""
+    chat: ChatConfig | None = None
+    """The teacher's endpoint: fields such as {model: gpt-4o}; also chat.model=gpt-4o. See --chat.help."""
+    model: ModelConfig | None = None
+    """The policy that writes its own guidance: fields such as {path: runs/sft/model}. See --model.help."""
+    batch_size: int = 16
+    """Replies that the policy writes at once."""
+    max_tokens: int = 1024
+    """Longest reply of the policy, in tokens; the teacher's is chat.max_tokens."""
+    chat_template: str | None = None
+    """For a policy without a chat template: as prompts.chat_template in `guide train`."""
+    prompt: str = TEACHER_PROMPT
+    """What is asked; must hold {question} and {reference_answer}."""
+    level: int | None = None
+    """How many of the points become the guidance, weakest first; null means all. The others stay in metadata."""
+    overwrite: bool = False
+    """Ask for problems that have guidance already, too."""
+    cache: str | None = None
+    """Folder of stored replies and verdicts, which recipes may share; null means OUT/cache."""
+
+    def __post_init__(self) -> None:
+        _require_range(self, lambda v: v >= 1, "at least 1", "batch_size", "max_tokens")
+        _require_range(self, lambda v: 1 <= v <= 5, "from 1 to 5, or null", "level")
+        for name in ("{question}", "{reference_answer}"):
+            _require(name in self.prompt, f"prompt must hold {name}, which the problem's own takes the place of")
+        needed = "chat" if self.writer == "teacher" else "model"
+        first = {"chat": "chat.model=gpt-4o", "model": "model.path=runs/sft/model"}[needed]
+        _require(getattr(self, needed) is not None, f"writer {self.writer} needs {needed}; set it, such as {first}")

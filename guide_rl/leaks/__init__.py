@@ -25,6 +25,7 @@ WORKERS, TIMEOUT_S, MEMORY_MB = 1, 2.0, 2048
 MOST_COMPARED = 12
 """Formulas of one text that math-verify compares at most."""
 
+_STORED_AT_ONCE = 256
 LONGEST = 20_000
 """Characters of the longest text that is read; a longer one is refused."""
 
@@ -39,11 +40,13 @@ class LeakCheck:
     def __init__(self, cache: str | Path | None = None) -> None:
         self._pool: GraderPool | None = None
         self._verdicts: sqlite3.Connection | None = None
+        self._new: dict[bytes, str | None] = {}
         self.compared = 0
         """Comparisons by math-verify so far."""
         if cache is not None:
             self._verdicts = sqlite3.connect(cache, isolation_level=None)
             self._verdicts.execute("PRAGMA busy_timeout = 10000")
+            self._verdicts.execute("PRAGMA journal_mode = WAL")
             self._verdicts.execute("PRAGMA synchronous = OFF")  # A lost verdict is only worked out again.
             self._verdicts.execute("CREATE TABLE IF NOT EXISTS leaks (key BLOB PRIMARY KEY, found TEXT) WITHOUT ROWID")
 
@@ -52,12 +55,24 @@ class LeakCheck:
         if self._verdicts is None:
             return self._look(problem, text)
         key = _key(problem, text)
+        if key in self._new:
+            return self._new[key]
         known = self._verdicts.execute("SELECT found FROM leaks WHERE key = ?", (key,)).fetchone()
         if known is not None:
             return known[0]
         found = self._look(problem, text)
-        self._verdicts.execute("INSERT OR REPLACE INTO leaks VALUES (?, ?)", (key, found))
+        self._new[key] = found
+        if len(self._new) >= _STORED_AT_ONCE:
+            self._store()
         return found
+
+    def _store(self) -> None:
+        """Write the new verdicts."""
+        assert self._verdicts is not None
+        self._verdicts.execute("BEGIN IMMEDIATE")
+        self._verdicts.executemany("INSERT OR REPLACE INTO leaks VALUES (?, ?)", self._new.items())
+        self._verdicts.execute("COMMIT")
+        self._new.clear()
 
     def _look(self, problem: Problem, text: str) -> str | None:
         if len(text) > LONGEST:
@@ -83,6 +98,7 @@ class LeakCheck:
         if self._pool is not None:
             self._pool.close()
         if self._verdicts is not None:
+            self._store()
             self._verdicts.close()
 
     def __enter__(self) -> Self:

@@ -72,13 +72,17 @@ _RESPELLED = tuple(
         (r"(?<![0-9])([0-9]{1,9}) {1,3}([0-9]{1,9})/([0-9]{1,9})(?![0-9])", r"(\1+\2/\3)"),
     )
 )
+_MATH_NAMES = frozenset({*FUNCTIONS, "sqrt", "binom", "pi"})
+_WORD = rf"(?!(?:{'|'.join(sorted(_MATH_NAMES | GREEK))})\b)[A-Za-z]{{2,}}"
+"""A word of prose; between spaces, no sign touches it."""
 _TOKEN = re.compile(
-    r"""(?P<space>\s*)(?:
-    (?P<ordinal>[0-9]+(?:st|nd|rd|th)\b)
-    |(?P<number>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+(?![A-Za-z0-9]))?|\.[0-9]+)
+    rf"""(?P<space>\s*)(?:
+    (?<!\S)(?P<prose>{_WORD}(?:[ ]+{_WORD})*)(?=\s)
+    |(?P<ordinal>[0-9]+(?:st|nd|rd|th)\b)
+    |(?P<number>(?:[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+(?![A-Za-z0-9]))?|\.[0-9]+)
     |(?P<name>\\[A-Za-z]+|[A-Za-z]'(?![a-z])|[A-Za-z]+(?:'[a-z]+)?)
     |(?P<relation>(?:[=<>:;&]|\\\\)+)
-    |(?P<sign>\\[{}]|[-+±*/^!%(){}\[\]|,_])
+    |(?P<sign>\\[{{}}]|[-+±*/^!%(){{}}\[\]|,_])
     |(?P<other>.)
     )""",
     re.VERBOSE | re.DOTALL,
@@ -86,7 +90,6 @@ _TOKEN = re.compile(
 _RELATIONS = ("=", "<", ">")
 _WRAPPERS = (("(", ")"), ("{", "}"))
 _UNITS = frozenset("cm mm km kg mg ml ft in lb oz hr min sec mph am pm m s g h".split())
-_MATH_NAMES = frozenset({*FUNCTIONS, "sqrt", "binom", "pi"})
 _OPERAND_ENDS = frozenset(")}]!%")
 
 
@@ -132,9 +135,10 @@ def _formulas(text: str) -> Iterator[Formula]:
     word, number = "", 0
     for kind, token, spaced in _tokens(text):
         if kind == "break":
-            yield from _sides(run, word, number)
-            run, number = [], number + 1
-            word = token.lower() or word
+            if run:
+                yield from _sides(run, word, number)
+                run, number = [], number + 1
+            word = token or word
             continue
         run.append((token, spaced))
     yield from _sides(run, word, number)
@@ -145,20 +149,24 @@ def _tokens(text: str) -> Iterator[tuple[str, str, bool]]:
     matches = list(_TOKEN.finditer(text))
     marked = False
     for at, match in enumerate(matches):
-        token = match[0].strip()
+        kind = match.lastgroup
+        token = match[kind] if kind else ""
+        if kind == "prose":
+            yield "break", token[token.rfind(" ") + 1 :], False
+            continue
         spaced = bool(match["space"]) and not marked
         if token in ("\x01", "\x02"):
             marked = token == "\x01"
             yield "math", ";", spaced
             continue
-        if match["number"] or match["sign"]:
+        if kind == "number" or kind == "sign":
             yield "math", token, spaced
-        elif match["relation"]:
+        elif kind == "relation":
             yield "math", token if token in ("<", ">") else "=" if token[0] in "=<>" else ";", spaced
-        elif match["name"] and _is_math(token, bool(match["space"]), matches, at):
+        elif kind == "name" and _is_math(token, bool(match["space"]), matches, at):
             yield "math", token, spaced
         else:
-            yield "break", token if match["name"] else "", spaced
+            yield "break", token if kind == "name" else "", spaced
 
 
 def _is_math(name: str, spaced: bool, matches: list[re.Match[str]], at: int) -> bool:
@@ -183,6 +191,7 @@ def _is_math(name: str, spaced: bool, matches: list[re.Match[str]], at: int) -> 
 
 def _sides(run: list[tuple[str, bool]], word: str, group: int) -> Iterator[Formula]:
     """The sides and items of one run."""
+    word = word.lower()
     side: list[tuple[str, bool]] = []
     other, strict, depth, braces = "", False, 0, 0
     inside = _relation_in_brackets(run)
