@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from guide_rl.cli import main
-from guide_rl.config import ProblemsRecipe, SFTRecipe, TrainRecipe
+from guide_rl.config import GuidanceRecipe, ProblemsRecipe, SFTRecipe, TrainRecipe
 from guide_rl.recipes import read_recipe, write_recipe
 from guide_rl.trainers.schedule import learning_rate
 
@@ -17,6 +17,8 @@ SMALL = ("model.path=m", "problems.train=p.jsonl")
 def kind_of(path: Path) -> type:
     if path.parent.name == "problems":
         return ProblemsRecipe
+    if path.stem == "guidance":
+        return GuidanceRecipe
     return SFTRecipe if path.stem.startswith(("sft", "warmup")) else TrainRecipe
 
 
