@@ -155,6 +155,12 @@ def precision(config: ModelConfig, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
 
 
+def autocast(config: ModelConfig, device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """A context in which matrix products run in the recipe's precision."""
+    dtype = precision(config, device)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
 @contextlib.contextmanager
 def explain_out_of_memory(knob: str) -> Iterator[None]:
     """Turn running out of memory into an error that says which knob to lower."""

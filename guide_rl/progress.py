@@ -14,7 +14,7 @@ SHOWN = {
     "reward": "reward {:.3f}",
     "accuracy/plain": "plain accuracy {:.1%}",
     "guidance/rescued_share": "rescued {:.0%}",
-    "grad_norm": "gradient {:.2g}",
+    "truncated": "truncated {:.0%}",
     "evaluation/pass@1": "held-out pass@1 {:.1%}",
 }
 """What is shown of a step's metrics: key -> form. The loss is not: on policy it is about 0 whatever happens."""
@@ -88,15 +88,15 @@ class Progress:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _summary(self) -> str:
-        """The line of numbers."""
+        """The line of numbers; what matters most comes first, as a narrow terminal cuts the rest off."""
         parts = [f"{self.label} {self.done}/{self.total}"]
-        parts += [form.format(self._metrics[key]) for key, form in self.shown.items() if key in self._metrics]
-        if self._tokens_per_s:
-            parts.append(f"{self._tokens_per_s:,.0f} tokens/s")
         if self._share > self._start_share:
             elapsed = time.monotonic() - self._started
             left = elapsed / (self._share - self._start_share) * max(0.0, 1.0 - self._share)
             parts.append(f"{duration(left)} left")
+        parts += [form.format(self._metrics[key]) for key, form in self.shown.items() if key in self._metrics]
+        if self._tokens_per_s:
+            parts.append(f"{self._tokens_per_s:,.0f} tokens/s")
         return "  ".join(parts)
 
     def _lines(self) -> Group:

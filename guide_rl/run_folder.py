@@ -31,6 +31,9 @@ LINE_FILES = ("metrics.jsonl", "timings.jsonl", "rollouts.jsonl")
 _VERSIONS = ("guide-rl", "torch", "transformers", "accelerate", "peft", "trl", "math-verify", "reasoning-gym", "numpy")
 
 
+_SEAL = "# Do not edit; to go on with other values: --resume RUN field=value. SHA-256 of the above: "
+
+
 class DiskFull(OSError):
     """No space left while saving; what was saved before is whole."""
 
@@ -59,10 +62,11 @@ class RunFolder:
                 f"{run.path} holds a run already; continue it with `--resume {run.path}`, or give this one another "
                 "folder (run=...)"
             )
-        versions = _versions() | {"files": {name: _sha256(file) for name, file in (inputs or {}).items()}}
+        files = {name: _sha256(file) for name, file in (inputs or {}).items()}
+        versions = _versions() | {"files": files}
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         run._write("versions.json", json.dumps(versions, indent=2) + "\n")
-        run._write("recipe.yaml", recipe_yaml)
+        run.write_recipe(recipe_yaml)
         return run
 
     @classmethod
@@ -107,17 +111,28 @@ class RunFolder:
             raise FileNotFoundError(f"{run.path} holds no run (no recipe.yaml); start one with `guide train RECIPE`")
         return run
 
-    def check_recipe(self, recipe_yaml: str, may_change: Sequence[str] = ()) -> None:
-        """Raise ValueError naming every field, but those that may change, in which a recipe differs from the run's."""
+    def changes(self, recipe_yaml: str) -> dict[str, str]:
+        """The fields in which a recipe differs from the run's own: field -> what it was and is.
+
+        Raises:
+            ValueError: the run's recipe.yaml was edited.
+        """
         import yaml
 
-        old = _flat(yaml.safe_load((self.path / "recipe.yaml").read_text(encoding="utf-8")))
-        new = _flat(yaml.safe_load(recipe_yaml))
-        changed = [
-            f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
-            for key in sorted({*old, *new} - set(may_change))
-            if old.get(key) != new.get(key)
-        ]
+        own, _, seal = (self.path / "recipe.yaml").read_text(encoding="utf-8").rpartition(_SEAL)
+        if seal.strip() != _digest(own):
+            raise ValueError(
+                f"{self.path / 'recipe.yaml'} was edited after the run was started; restore it, and give what may change "
+                f"on the command line: --resume {self.path} field=value"
+            )
+        old, new = _flat(yaml.safe_load(own)), _flat(yaml.safe_load(recipe_yaml))
+        return {
+            key: f"{old.get(key)!r} -> {new.get(key)!r}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
+        }
+
+    def check_recipe(self, recipe_yaml: str, may_change: Sequence[str] = ()) -> None:
+        """Raise ValueError naming every field, but those that may change, in which a recipe differs from the run's."""
+        changed = [f"{key}: {what}" for key, what in self.changes(recipe_yaml).items() if key not in may_change]
         if changed:
             raise ValueError(
                 f"{self.path} was started with another recipe ({'; '.join(changed)}). Resume it unchanged, or "
@@ -125,16 +140,21 @@ class RunFolder:
             )
 
     def write_recipe(self, recipe_yaml: str) -> None:
-        """Put a recipe that `check_recipe` accepted in the place of the run's own."""
-        self._write("recipe.yaml", recipe_yaml)
+        """Write the run's recipe, sealed, so that `changes` can tell when it was edited."""
+        self._write("recipe.yaml", f"{recipe_yaml}{_SEAL}{_digest(recipe_yaml)}\n")
 
     def check_inputs(self, inputs: Mapping[str, str]) -> None:
         """Raise ValueError when a file that the run reads is not what it was when the run was created."""
         known = json.loads((self.path / "versions.json").read_text(encoding="utf-8")).get("files", {})
         for name, file in inputs.items():
+            if known.get(name) and not Path(file).exists():
+                raise FileNotFoundError(
+                    f"{name}: {file} is not there; start in the folder where the run was started ({Path.cwd()} is another), "
+                    "or restore it"
+                )
             if known.get(name, _sha256(file)) != _sha256(file):
                 raise ValueError(
-                    f"{file} ({name}) has changed since {self.path} was started; restore it, or start a new run from "
+                    f"{name}: {file} has changed since {self.path} was started; restore it, or start a new run from "
                     f"its weights with model.path={self.latest_checkpoint() or self.path}"
                 )
 
@@ -319,12 +339,20 @@ def _says_disk_full(error: Exception) -> bool:
     return any(words in text for words in ("no space left", "disk quota", "file write failed", "unexpected pos"))
 
 
-def _sha256(file: str) -> str | None:
-    """What a file holds, in short; None when there is none (whoever reads it says so)."""
-    if not Path(file).is_file():
+def _sha256(path: str) -> str | None:
+    """What a file holds, or the files of a folder, in short; None when there is nothing (whoever reads it says so)."""
+    if Path(path).is_dir():
+        files = sorted(file for file in Path(path).iterdir() if file.is_file())
+        return _digest("".join(f"{file.name} {_sha256(str(file))}\n" for file in files))
+    if not Path(path).is_file():
         return None
-    with Path(file).open("rb") as content:
+    with Path(path).open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _digest(text: str) -> str:
+    """A text, in short."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _versions() -> dict[str, Any]:

