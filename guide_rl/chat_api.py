@@ -277,6 +277,7 @@ class ChatClient:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._endpoint.close()
+        await asyncio.get_running_loop().shutdown_asyncgens()
 
     async def _answer(self, digest: bytes, messages: Messages) -> _Answer:
         """Try a request until it is answered and its reply stored, or until it has failed for good."""

@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 from guide_rl import __version__
 from guide_rl.config import GuidanceRecipe, ProblemsRecipe, SFTRecipe, TrainRecipe
 from guide_rl.recipes import Recipe, nearest, parse_recipe, recipe_parser
+from guide_rl.run_folder import RunFolder
 
 USER_ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)
 """Errors whose message says what to do; any other is a defect and shows its traceback."""
@@ -115,7 +116,11 @@ def _recipe_command(
     parser.add_argument("--resume", metavar="RUN", help="a run folder, to continue its run")
     for flag, text in flags:
         parser.add_argument(flag, action="store_true", help=text)
-    return parse_recipe(kind, parser, *split(arguments))
+    files, overrides, options = split(arguments)
+    for option in options:
+        if option.startswith("--resume="):
+            RunFolder.open(option.removeprefix("--resume="))
+    return parse_recipe(kind, parser, files, overrides, options)
 
 
 def _problems(arguments: list[str]) -> Callable[[], object]:
@@ -250,6 +255,8 @@ def _demo(arguments: list[str]) -> Callable[[], object]:
         "--rollouts", metavar="COUNT", type=int, default=5120, help="rollouts that each method samples in training"
     )
     parsed = parser.parse_args(arguments)
+    if parsed.rollouts < 1:
+        raise ValueError(f"--rollouts must be at least 1, not {parsed.rollouts}")
 
     def run() -> None:
         from guide_rl.demo.compare import run_demo

@@ -160,12 +160,26 @@ def _sections(hint: Any) -> list[Any]:
     return [part for part in (hint, *get_args(hint)) if dataclasses.is_dataclass(part)]
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """PyYAML's safe loader, which refuses a key that stands twice instead of taking the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As the loader's own."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"{key.value} stands twice, the second time in line {line}")
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def _file_values(path: str) -> dict[str, Any]:
     """What a recipe file holds, unconverted; ValueError when it is no YAML file of fields."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file; a recipe is a YAML file, an override field=value")
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _EachKeyOnce)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

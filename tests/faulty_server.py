@@ -82,10 +82,12 @@ class FaultyServer:
 
     async def _shut(self):
         self._server.close()
+        await asyncio.sleep(0.02)  # a connection just accepted begins to be served: then its end closes it
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)
 
     async def _serve(self, reader, writer):
         try:

@@ -17,6 +17,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "r.yaml").write_text(SMALL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "twice.yaml").write_text("steps: 1\nmodel: {path: m}\nsteps: 2\n")
     return tmp_path
 
 
@@ -38,7 +39,9 @@ def usage_error(capsys, *arguments: str) -> str:
         ("--what", "guide: error: unrecognized arguments: --what"),
         ("train", "not set: model.path, problems.train; set it in a recipe, or as model.path=VALUE"),
         ("train nope.yaml", "nope.yaml: no such file"),
-        ("train --resume nope", "nope/recipe.yaml: no such file"),
+        ("train --resume nope", "nope holds no run (no recipe.yaml)"),
+        ("demo --rollouts=0", "--rollouts must be at least 1, not 0"),
+        ("train twice.yaml", "twice.yaml: not YAML: steps stands twice, the second time in line 3"),
         ("train --resume", "--resume takes a run folder"),
         ("train r.yaml --dry-rn", "unrecognized arguments: --dry-rn"),
         ("train r.yaml seed", "seed: no such file; a recipe is a YAML file, an override field=value"),

@@ -1,13 +1,24 @@
 """Recipes: every shipped one parses, unknown keys fail, contradictions name the field and the remedy."""
 
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
+from guide_rl import algorithm
 from guide_rl.cli import main
-from guide_rl.config import GuidanceRecipe, ProblemsRecipe, SFTRecipe, TrainRecipe
+from guide_rl.config import (
+    GuidanceConfig,
+    GuidanceRecipe,
+    LossConfig,
+    OptimizerConfig,
+    ProblemsRecipe,
+    SFTRecipe,
+    TrainRecipe,
+)
+from guide_rl.equations import advantages, losses, ratios
 from guide_rl.recipes import read_recipe, write_recipe
-from guide_rl.trainers.schedule import learning_rate
+from guide_rl.trainers.schedule import SCHEDULES, learning_rate
 
 ROOT = Path(__file__).parent.parent
 RECIPES = [*sorted((ROOT / "recipes").rglob("*.yaml")), ROOT / "guide_rl/demo/recipe.yaml"]
@@ -27,6 +38,25 @@ def test_every_recipe_parses_and_comes_back_from_its_own_yaml(path, tmp_path):
     recipe = read_recipe(kind_of(path), path)
     (tmp_path / "again.yaml").write_text(write_recipe(recipe))
     assert read_recipe(kind_of(path), tmp_path / "again.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("record", "field", "variants"),
+    [
+        (GuidanceConfig, "trigger", algorithm.TRIGGERS),
+        (GuidanceConfig, "keep_guided", algorithm.KEEPERS),
+        (LossConfig, "baseline", advantages.BASELINES),
+        (LossConfig, "guided_ratio", ratios.GUIDED_RATIOS),
+        (LossConfig, "guided_ratio", ratios.NEEDS),
+        (LossConfig, "reshape", ratios.RESHAPINGS),
+        (LossConfig, "reshape_as", ratios.RESHAPED_AS),
+        (LossConfig, "aggregation", losses.AGGREGATIONS),
+        (LossConfig, "kl_rows", losses.KL_ROWS),
+        (OptimizerConfig, "schedule", SCHEDULES),
+    ],
+)
+def test_what_a_field_can_be_is_what_its_dictionary_holds(record, field, variants):
+    assert set(get_args(get_type_hints(record)[field])) == set(variants)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -61,7 +61,6 @@ def test_the_loss_agrees_with_a_number_worked_out_by_hand():
     loss, sums = batch.loss(PAPER)
     assert loss.item() == pytest.approx(0.4)
     assert (sums.clipped.item(), sums.clippable.item()) == (1, 2)
-    assert sums.guided_ratios.tolist() == pytest.approx([0.5])
     # KL, plain row: d = log 2 and 0: (2 - log 2 - 1)/2; guided row (kl_rows all): d = -log 2: 0.5 + log 2 - 1
     plain_kl, guided_kl = (1 - math.log(2)) / 2, math.log(2) - 0.5
     assert batch.loss({**PAPER, "beta": 0.1})[0].item() == pytest.approx(0.4 + 0.1 * plain_kl)
@@ -71,13 +70,6 @@ def test_the_loss_agrees_with_a_number_worked_out_by_hand():
     # entropy: (1 + 0.5)/2 + 0.2 = 0.95
     loss, sums = batch.loss({**PAPER, "entropy_coef": 0.01})
     assert loss.item() == pytest.approx(0.4 - 0.0095)
-    assert (sums.entropy.item(), sums.entropy_tokens.item()) == (pytest.approx(1.7), 3)
-
-
-@pytest.mark.parametrize("reshape_as", RESHAPED_AS)
-def test_the_ratios_that_are_reported_are_those_before_reshaping(reshape_as):
-    _, sums = by_hand().loss({**PAPER, "reshape": "static", "reshape_as": reshape_as})
-    assert sums.guided_ratios.tolist() == pytest.approx([0.5])
 
 
 # What the guided token (A = 1, new 0.4, old 0.8, old plain 0.1, new guided 0.2) adds to J; the plain row adds -0.9.
@@ -185,7 +177,7 @@ def test_terms_that_are_off_need_no_tensor():
     batch = by_hand()
     bare, sums = dataclasses.replace(batch, ref=None, entropy=None).loss(PAPER)
     assert torch.equal(bare, batch.loss(PAPER)[0])
-    assert [int(x) for x in (sums.kl, sums.kl_tokens, sums.entropy, sums.entropy_tokens)] == [0, 0, 0, 0]
+    assert [int(x) for x in (sums.kl, sums.kl_tokens)] == [0, 0]
 
 
 @pytest.mark.parametrize(("guided_ratio", "missing"), [("plain", "old_plain_NT"), ("in_context", "new_guided_NT")])
@@ -201,9 +193,8 @@ def test_clipping_reshaped_ratios_is_an_error(reshape):
         by_hand().loss({**PAPER, "clip_guided": True, "reshape": reshape})
 
 
-def test_before_the_first_update_plain_ratios_are_one_and_guided_ones_are_not():
+def test_before_the_first_update_the_clip_binds_nowhere():
     batch = padded(random_groups(3, SHAPE, guided_from=2))
     on_policy = dataclasses.replace(batch, old=torch.where(batch.guided[:, None], batch.old, batch.new_plain.detach()))
     _, sums = on_policy.loss(PAPER)
     assert sums.clipped == 0
-    assert (sums.guided_ratios != 1).all()

@@ -474,7 +474,7 @@ def test_prompts_that_cannot_be_continued_are_refused_before_anything_is_added()
 def test_sliding_windows_must_hold_the_whole_row():
     model = tiny_model("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=0)
     assert set(model.config.layer_types) == {"sliding_attention"}
-    with pytest.raises(ValueError, match=r"sliding_window of 24.*vLLM"):
+    with pytest.raises(ValueError, match=r"sliding_window of 24.*another model"):
         sampler(model).submit([Request("p", 0, False, (7,) * 20)])
     eos = [generate(model, requests(["12+7"])[0].prompt_ids, 12)[6]]
     rollouts = roll(model, requests(TEXTS[:4:3]), temperature=0.0, eos_token_ids=eos)
@@ -486,7 +486,7 @@ def test_models_without_a_plain_key_value_cache_are_refused():
     from transformers import MambaConfig, MambaForCausalLM
 
     model = MambaForCausalLM(MambaConfig(vocab_size=32, hidden_size=16, num_hidden_layers=1, state_size=4))
-    with pytest.raises(ValueError, match=r"MambaForCausalLM keeps a state.*vLLM"):
+    with pytest.raises(ValueError, match=r"MambaForCausalLM keeps a state.*another model"):
         sampler(model)
 
 

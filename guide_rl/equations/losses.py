@@ -126,16 +126,9 @@ class LossSums:
     """Sum of the KL estimates; 0 without reference log-probs."""
     kl_tokens: Tensor
     """Tokens that `kl` is over."""
-    entropy: Tensor
-    """Sum of the entropies; 0 without them."""
-    entropy_tokens: Tensor
-    """Tokens that `entropy` is over."""
-    guided_ratios: Tensor
-    """The ratio of every token of the guided rows before reshaping and clip, 1-D: see `ratios.ratio_diagnostics`."""
 
     def __add__(self, other: "LossSums") -> "LossSums":
-        sums = {field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)[:-1]}
-        return LossSums(**sums, guided_ratios=torch.cat([self.guided_ratios, other.guided_ratios]))
+        return LossSums(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
 def policy_loss(
@@ -173,7 +166,7 @@ def policy_loss(
     if clip_guided and reshape != "none":
         raise ValueError(f"clip_guided cannot clip ratios that reshape {reshape} has moved away from 1; turn one off")
     shaping = {"how": reshape, "reshape_as": reshape_as, "constant": reshape_constant, "percentile": reshape_percentile}
-    ratio_NT, guided_ratios = _row_ratios(logprobs, guided_N, mask_NT, guided_ratio, ratio_cap, shaping)
+    ratio_NT = _row_ratios(logprobs, guided_N, mask_NT, guided_ratio, ratio_cap, shaping)
     clip_N = ~guided_N | clip_guided
     clip = {"clip_low": clip_low, "clip_high": clip_high}
     surrogate_NT = clipped_surrogate(ratio_NT, advantages_N, clip_N, **clip)
@@ -186,22 +179,21 @@ def policy_loss(
 
     clipped = (mask_NT & clip_binds(ratio_NT, advantages_N, clip_N, **clip)).sum()
     clippable = (mask_NT & clip_N[:, None]).sum()
-    kl, entropy = _sum_and_count(kl_NT, kl_mask_NT), _sum_and_count(entropies_NT, mask_NT)
-    return loss, LossSums(clipped, clippable, *kl, *entropy, guided_ratios)
+    return loss, LossSums(clipped, clippable, *_sum_and_count(kl_NT, kl_mask_NT))
 
 
 def _row_ratios(
     logprobs: Logprobs, guided_N: Tensor, mask_NT: Tensor, guided_ratio: str, cap: float, shaping: dict[str, Any]
-) -> tuple[Tensor, Tensor]:
-    """The ratio of every row by its kind, guided ones reshaped [N, T]; and the guided rows' bare ratios, 1-D."""
+) -> Tensor:
+    """The ratio of every row by its kind, guided ones reshaped, [N, T]."""
     ratio_NT = ratios.plain_ratio(logprobs, mask_NT & ~guided_N[:, None])
     if not guided_N.any():
-        return ratio_NT, ratio_NT.new_empty(0)
+        return ratio_NT
     guided_mask_NT = mask_NT & guided_N[:, None]
     guided_NT = ratios.GUIDED_RATIOS[guided_ratio](logprobs, guided_mask_NT, cap=cap)
     numerator_NT = ratios.numerator(guided_ratio, logprobs)
     reshaped_NT = ratios.reshape(guided_NT, numerator_NT, guided_mask_NT, **shaping)
-    return torch.where(guided_N[:, None], reshaped_NT, ratio_NT), guided_NT.detach()[guided_mask_NT]
+    return torch.where(guided_N[:, None], reshaped_NT, ratio_NT)
 
 
 def _term(

@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from guide_rl.samplers.kv_cache import GROUPED_ATTENTION, RowCache
 
-INSTEAD = "sample it with vLLM (engine: verl) or train another model"
+INSTEAD = "train another model"
 WHOLE_ROW_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
 """Layer types that, within their window, attend to the whole row."""
 

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -13,6 +14,7 @@ from guide_rl.progress import duration
 from guide_rl.prompts import Prompts
 from guide_rl.recipes import write_recipe
 from guide_rl.samplers.causal_lm import CausalLM
+from guide_rl.trainers.local import check_trackers
 from guide_rl.trainers.problem_sets import held_out_problems, training_problems
 from guide_rl.types import Problem
 
@@ -26,6 +28,7 @@ def dry_run(recipe: TrainRecipe) -> str:
     Raises:
         ValueError, OSError: what `guide train` would stop with while setting up (model, problems, prompts).
     """
+    check_trackers(recipe)
     device = pick_device(recipe.model)
     policy = load_policy(replace(recipe.model, gradient_checkpointing=False), device=device, seed=recipe.seed)
     prompts = Prompts(policy.tokenizer, recipe.prompts)
@@ -44,9 +47,10 @@ def dry_run(recipe: TrainRecipe) -> str:
         parts += ["\n\n# The same, guided\n", prompts.text(shown, guided=True)]
     lengths = [len(prompts.plain_ids(problem)) for problem in problems[:1000]]
     parts += [
-        "\n\n# Problems\n",
+        f"\n\n# Run\n{_run_folder(recipe)}",
+        "\n# Problems\n",
         *(f"{note}\n" for note in notes),
-        _unreadable_answers(problems[:CHECKED_ANSWERS], recipe.grading),
+        _graders_at_work(problems[:CHECKED_ANSWERS], recipe.grading),
         "\n# Estimates\n",
         memory_estimate(policy, recipe, max(lengths)),
         time_estimate(policy, recipe, median(lengths)),
@@ -54,16 +58,31 @@ def dry_run(recipe: TrainRecipe) -> str:
     return "".join(parts)
 
 
-def _unreadable_answers(problems: list[Problem], limits: GradingConfig) -> str:
-    """Which of these problems have a reference answer that their own grader, where it is one of ours, calls wrong."""
-    with GraderPool(limits.workers, limits.timeout_s, limits.memory_mb) as pool:
-        unreadable, checked = check_answers(problems, pool)
-    if not unreadable:
-        return f"All of the first {checked} reference answers are read by their graders.\n" if checked else ""
-    return (
-        f"Of the first {checked} reference answers, {len(unreadable)} are not read by their grader, so that only the "
-        f"same spelling can be correct: problems {', '.join(problem.id for problem in unreadable[:10])}\n"
+def _run_folder(recipe: TrainRecipe) -> str:
+    """Whether the run folder is free."""
+    taken = (Path(recipe.run) / "recipe.yaml").exists()
+    return f"{recipe.run} " + (
+        "holds a run already: set run to another folder, or --resume it\n" if taken else "is free\n"
     )
+
+
+def _graders_at_work(problems: list[Problem], limits: GradingConfig) -> str:
+    """Which reference answers a grader of ours calls wrong, and what each of the user's own says of one."""
+    errors: list[str] = []
+    with GraderPool(limits.workers, limits.timeout_s, limits.memory_mb, errors.append) as pool:
+        unreadable, checked = check_answers(problems, pool)
+        own = {problem.grader: problem for problem in problems if ":" in problem.grader}
+        grades = {name: pool.grade_thoroughly(problem, problem.answer) for name, problem in own.items()}
+    lines = [f"{checked - len(unreadable)} of the first {checked} reference answers are read by our graders"] * bool(
+        checked
+    )
+    if unreadable:
+        names = ", ".join(problem.id for problem in unreadable[:10])
+        lines.append(f"only the same spelling can be correct in the other {len(unreadable)}: problems {names}")
+    for name, grade in grades.items():
+        said = f"reward {grade.reward}, {grade.verdict}"
+        lines.append(f"{name} says of the bare reference answer of problem {own[name].id}: {said}")
+    return "".join(f"{line}\n" for line in lines + errors)
 
 
 def memory_estimate(policy: Policy, recipe: TrainRecipe, longest_prompt: int) -> str:
