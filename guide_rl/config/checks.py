@@ -1,0 +1,16 @@
+"""How records refuse what they cannot mean."""
+
+from collections.abc import Callable
+
+
+def require(ok: bool, message: str) -> None:
+    """Raise ValueError(message) unless ok."""
+    if not ok:
+        raise ValueError(message)
+
+
+def require_range(record: object, test: Callable[[float], bool], bounds: str, *names: str, prefix: str = "") -> None:
+    """Raise ValueError naming the first of the fields whose value fails the test; None passes."""
+    for name in names:
+        value = getattr(record, name)
+        require(value is None or test(value), f"{prefix}{name} must be {bounds}, not {value}")
