@@ -54,8 +54,11 @@ def group_to_train(group: Group, keep_guided: str) -> Group:
 
 
 def keeps_gradient(group: Group, *, filter_uniform: bool) -> bool:
-    """Whether the group stays in the sum and in the normaliser: the uniform filter, applied after guidance."""
-    return not (filter_uniform and group.uniform)
+    """Whether the group stays in the sum and in the normaliser: the uniform filter, applied after guidance.
+
+    One without rollouts (all guided, and none of them kept) never does.
+    """
+    return bool(group.rollouts) and not (filter_uniform and group.uniform)
 
 
 OUTSTANDING = 8

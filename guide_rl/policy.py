@@ -166,12 +166,18 @@ def explain_out_of_memory(knob: str) -> Iterator[None]:
     """Turn running out of memory into an error that says which knob to lower."""
     try:
         yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+    except (RuntimeError, MemoryError) as error:
+        explained = str(error).startswith("out of memory")
+        if not explained and (not isinstance(error, RuntimeError) or _says_out_of_memory(error)):
             raise MemoryError(
                 f"out of memory: lower {knob} (its value is in the run's recipe.yaml). {error}"
             ) from error
         raise
+
+
+def _says_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory; on a CPU it says so in words only."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def export(model: Any, tokenizer: Any, folder: Path) -> None:

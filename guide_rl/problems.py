@@ -1,6 +1,7 @@
 """JSON lines files -> Problems. Bad input fails with the file, the line and the reason."""
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -58,7 +59,7 @@ def _parse(line: str, where: str, *, default_id: str) -> Problem:
         raise ValueError(f"{where}: not UTF-8; save the file as UTF-8") from None
     try:
         row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
         raise ValueError(f"{where}: not valid JSON ({error}); each line must be one JSON object") from None
     if not isinstance(row, dict):
         raise ValueError(f"{where}: a {type(row).__name__}, but each line must be a JSON object")
@@ -66,7 +67,7 @@ def _parse(line: str, where: str, *, default_id: str) -> Problem:
         raise ValueError(f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(sorted(_FIELDS))}")
     values: dict[str, Any] = {"id": default_id, **row}
     for name in ("question", "answer"):
-        if values.get(name) in (None, ""):
+        if not str("" if values.get(name) is None else values[name]).strip():
             raise ValueError(f"{where}: field {name!r} is missing or empty")
     for name in _TEXT_FIELDS:
         if name in values:
@@ -84,5 +85,9 @@ def _text(value: Any, name: str, where: str) -> str | None:
         if name not in _OPTIONAL_FIELDS:
             raise ValueError(f"{where}: field {name!r} must be text, not null")
         return None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where}: field {name!r} is {value}; write a finite number, or text")
     text = str(value)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"{where}: field {name!r} holds half a surrogate pair, which is no text; correct it")
     return text if text.strip() or name not in _OPTIONAL_FIELDS else None

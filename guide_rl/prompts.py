@@ -66,9 +66,13 @@ class Prompts:
             question = fill(before) + question + fill(rest)
         messages = [{"role": "system", "content": self.system}] if self.system else []
         messages.append({"role": "user", "content": question})
-        text = self.tokenizer.apply_chat_template(
-            messages, chat_template=self.chat_template, tokenize=False, add_generation_prompt=True
-        )
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, chat_template=self.chat_template, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template is a program, and may fail in any way
+            whose = "the tokenizer's chat template" if self.chat_template is None else "prompts.chat_template"
+            raise ValueError(f"{whose} fails ({type(error).__name__}: {error}); correct it") from error
         assert isinstance(text, str)
         return text
 

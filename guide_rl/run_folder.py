@@ -28,6 +28,7 @@ from typing import Any, TextIO
 from guide_rl.types import Group
 
 LINE_FILES = ("metrics.jsonl", "timings.jsonl", "rollouts.jsonl")
+_FILES = ("recipe.yaml", "versions.json", ".lock", *LINE_FILES)
 _VERSIONS = ("guide-rl", "torch", "transformers", "accelerate", "peft", "trl", "math-verify", "reasoning-gym", "numpy")
 
 
@@ -42,7 +43,7 @@ class RunFolder:
     """The folder of one run."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
 
     @classmethod
     def create(cls, path: str | Path, recipe_yaml: str, inputs: Mapping[str, str] | None = None) -> "RunFolder":
@@ -61,6 +62,11 @@ class RunFolder:
             raise FileExistsError(
                 f"{run.path} holds a run already; continue it with `--resume {run.path}`, or give this one another "
                 "folder (run=...)"
+            )
+        taken = [name for name in _FILES if (run.path / name).exists() and name != ".lock"]
+        if taken or run.latest_checkpoint() is not None or run.path.is_file():
+            raise FileExistsError(
+                f"{run.path} holds {taken[0] if taken else 'something'} that is not this run's; give another folder (run=...)"
             )
         files = {name: _sha256(file) for name, file in (inputs or {}).items()}
         versions = _versions() | {"files": files}
@@ -92,12 +98,13 @@ class RunFolder:
         """
         run = cls.create(path, recipe_yaml, inputs) if resume is None else cls.open(resume)
         with run.lock():
+            checkpoint = None
             if resume is not None:
                 run.check_recipe(recipe_yaml, may_change)
                 run.check_inputs(inputs)
-                run.rewind(run.latest_checkpoint())
+                checkpoint = run.rewind()
             try:
-                yield run, run.latest_checkpoint()
+                yield run, checkpoint
             except BaseException:
                 if resume is None and not run.read("timings.jsonl") and run.latest_checkpoint() is None:
                     run._discard()
@@ -176,7 +183,7 @@ class RunFolder:
 
     def _discard(self) -> None:
         """Remove what a run wrote before its first step; anything else in its folder stays."""
-        for name in ("recipe.yaml", "versions.json", ".lock", *LINE_FILES):
+        for name in _FILES:
             (self.path / name).unlink(missing_ok=True)
         for folder in (self.checkpoints, self.path):
             with contextlib.suppress(OSError):
@@ -225,7 +232,7 @@ class RunFolder:
             DiskFull: no space; the half-written folder is removed.
         """
         final = self.path / name
-        partial = final.with_name(f".{final.name}.partial")
+        partial, old = (final.with_name(f".{final.name}.{suffix}") for suffix in ("partial", "old"))
         shutil.rmtree(partial, ignore_errors=True)
         try:
             with _explained(self.path):
@@ -235,9 +242,11 @@ class RunFolder:
                     _sync(file)
                 _sync(partial)
                 if final.exists():
-                    shutil.rmtree(final)
+                    shutil.rmtree(old, ignore_errors=True)
+                    final.rename(old)  # a kill between the two renames leaves the old one, which `rewind` puts back
                 partial.rename(final)
                 _sync(final.parent)
+                shutil.rmtree(old, ignore_errors=True)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -254,15 +263,28 @@ class RunFolder:
             if _step(path) not in kept:
                 shutil.rmtree(path)
 
-    def rewind(self, checkpoint: Path | None) -> None:
-        """Cut the line files back to what they were at the checkpoint (None: to nothing)."""
+    def rewind(self) -> Path | None:
+        """Undo what a killed process left half done: back to the newest whole checkpoint, which is returned.
+
+        The line files are cut back to what they were then (without a checkpoint: to nothing).
+        """
+        for folder in (self.path, self.checkpoints):
+            for old in folder.glob(".*.old"):
+                final = old.with_name(old.name[1:].removesuffix(".old"))
+                if final.exists():
+                    shutil.rmtree(old)
+                else:
+                    old.rename(final)
+            for partial in folder.glob(".*.partial"):
+                if partial.is_dir():
+                    shutil.rmtree(partial)
+        checkpoint = self.latest_checkpoint()
         lengths = json.loads((checkpoint / "line_files.json").read_text()) if checkpoint else {}
         for name in LINE_FILES:
             path = self.path / name
             if path.exists():
                 os.truncate(path, lengths.get(name, 0))
-        for partial in self.checkpoints.glob(".step-*.partial"):
-            shutil.rmtree(partial)
+        return checkpoint
 
     def _write(self, name: str, text: str) -> None:
         """Write a whole file, or none of it."""

@@ -18,7 +18,7 @@ from guide_rl.interrupts import Interrupts
 from guide_rl.recipes import write_recipe
 from guide_rl.run_folder import DiskFull, RunFolder
 from guide_rl.trainers.local import LocalTrainer, may_change, train
-from guide_rl.trainers.update import PolicyUpdate
+from guide_rl.trainers.update import NonFiniteLoss, PolicyUpdate
 
 SETTINGS = (
     "steps=5",
@@ -123,10 +123,10 @@ def test_an_error_between_two_steps_loses_no_step(folder, whole, monkeypatch):
 def test_lines_written_after_the_checkpoint_are_cut_off_even_half_written_ones(folder, whole):
     killed = trainer(folder, *settings(folder, "killed"))
     with Interrupts() as interrupts:
-        killed._evaluate_if_due(interrupts)
+        killed._settle(interrupts)
         for _ in range(3):
             killed.step(interrupts)
-            killed._evaluate_if_due(interrupts)
+            killed._settle(interrupts)
     assert killed.run.latest_checkpoint().name == "step-000002"
     with (killed.run.path / "rollouts.jsonl").open("a") as file:
         file.write('{"step": 4, "text": "half a li')
@@ -262,9 +262,8 @@ run.save_checkpoint(2, die)
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "run")], check=False)
     assert done.returncode == -signal.SIGKILL
     run = RunFolder.open(tmp_path / "run")
-    checkpoint = run.latest_checkpoint()
+    checkpoint = run.rewind()
     assert (checkpoint / "a").read_text() == "one"
-    run.rewind(checkpoint)
     assert run.read("metrics.jsonl") == [{"step": 1}]
     assert not list(run.checkpoints.glob(".*"))
 
@@ -309,3 +308,81 @@ def test_a_new_run_that_fails_before_its_first_step_leaves_its_folder_free(folde
     with pytest.raises(FileExistsError):
         train(settings)
     assert (run.path / "model/model.safetensors").exists(), "a run that exists is never removed"
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_kill_9_while_a_folder_is_replaced_leaves_the_old_one_or_the_new_one(tmp_path, renames):
+    script = """
+import os, pathlib, signal, sys
+from guide_rl.run_folder import RunFolder
+run = RunFolder.create(sys.argv[1], "a: 1")
+run.save_checkpoint(1, lambda folder: (folder / "a").write_text("old"))
+left, rename = int(sys.argv[2]), pathlib.Path.rename
+def dying_rename(self, target):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    return rename(self, target)
+pathlib.Path.rename = dying_rename
+run.save_checkpoint(1, lambda folder: (folder / "a").write_text("new"))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "run"), str(renames)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    run = RunFolder.open(tmp_path / "run")
+    assert (run.rewind() / "a").read_text() == ("new" if renames == 2 else "old")
+    assert not list(run.checkpoints.glob(".*"))
+
+
+def test_without_a_checkpoint_a_resumed_run_starts_with_empty_files(tmp_path):
+    run = RunFolder.create(tmp_path / "run", "a: 1\n")
+    run.append("metrics.jsonl", [{"step": 1}])
+    assert run.rewind() is None
+    assert run.read("metrics.jsonl") == []
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "versions.json", "checkpoints/step-000014/trainer.pt"])
+def test_a_folder_with_another_runs_files_is_refused_and_left_as_it_is(tmp_path, name):
+    path = tmp_path / "run" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("theirs")
+    with pytest.raises(FileExistsError, match="not this run's; give another folder"):
+        RunFolder.create(tmp_path / "run", "a: 1\n")
+    assert path.read_text() == "theirs"
+    assert not (tmp_path / "run/recipe.yaml").exists()
+
+
+def test_what_a_checkpoint_knows_comes_back(folder, whole):
+    resumed = trainer(folder, *settings(folder, "whole"), resume=True)
+    last = [row for row in whole.read("metrics.jsonl") if "evaluation/pass@1" in row]
+    assert resumed.evaluated == resumed.step_done == last[-1]["step"]
+    assert resumed.score == last[-1]["evaluation/pass@1"]
+    assert resumed.best_score == max(row["evaluation/pass@1"] for row in last)
+    lines = len(whole.read("metrics.jsonl"))
+    resumed.fit()
+    assert len(whole.read("metrics.jsonl")) == lines, "a finished run evaluates nothing again"
+
+
+@pytest.mark.parametrize("where", ["weights", "memory"])
+def test_a_step_that_breaks_in_its_update_is_not_saved(folder, monkeypatch, where):
+    stopped = trainer(folder, *settings(folder, f"broken-{where}"), "checkpoints.keep_last=1")
+    original = stopped.update.optimizer.step
+
+    def breaks():
+        original()
+        if stopped.step_done == 2:
+            if where == "memory":
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            next(iter(stopped.update.parameters)).data.fill_(float("inf"))
+
+    monkeypatch.setattr(stopped.update.optimizer, "step", breaks)
+    expected = {
+        "weights": (NonFiniteLoss, "weights are no longer finite"),
+        "memory": (MemoryError, "lower optimizer.tokens"),
+    }
+    with pytest.raises(expected[where][0], match=expected[where][1]):
+        stopped.fit()
+    assert [path.name for path in stopped.run.checkpoints.iterdir()] == ["step-000002"]
+    resumed = trainer(folder, *settings(folder, f"broken-{where}"), "checkpoints.keep_last=1", resume=True)
+    assert resumed.step_done == 2

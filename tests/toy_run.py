@@ -79,8 +79,6 @@ def trainer(folder: Path, *overrides: str, correct=some_fail, resume: bool = Fal
     """The real trainer, set up in `folder`."""
     settings = recipe(folder, *overrides)
     run = RunFolder.open(settings.run) if resume else RunFolder.create(settings.run, write_recipe(settings))
-    checkpoint = run.latest_checkpoint() if resume else None
-    if resume:
-        run.rewind(checkpoint)
+    checkpoint = run.rewind() if resume else None
     progress = Progress(settings.steps, console=Console(quiet=True))
     return LocalTrainer(settings, run, checkpoint, progress, ToyGrader(correct))

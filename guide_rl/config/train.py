@@ -38,8 +38,8 @@ class SamplingConfig:
         require_range(self, lambda v: v >= 1, "at least 1", "k", "max_tokens", "batch_size", prefix="sampling.")
         require_range(
             self,
-            lambda v: v > 0,
-            "above 0 in training (evaluation is greedy by itself)",
+            lambda v: v >= 0.001,
+            "at least 0.001 in training (evaluation is greedy by itself)",
             "temperature",
             prefix="sampling.",
         )
@@ -163,6 +163,9 @@ class OptimizerConfig:
         require_range(self, lambda v: v >= 1, "at least 1", *at_least_1, prefix="optimizer.")
         require_range(self, lambda v: v >= 0, "at least 0", "warmup_steps", "weight_decay", prefix="optimizer.")
         require_range(self, lambda v: v > 0, "above 0", "learning_rate", "max_grad_norm", prefix="optimizer.")
+        require(
+            all(0 <= beta < 1 for beta in self.betas), f"optimizer.betas must be from 0 to below 1, not {self.betas}"
+        )
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,7 @@ class TrainRecipe:
 
     def __post_init__(self) -> None:
         require_range(self, lambda v: v >= 1, "at least 1", "steps", "problems_per_step")
-        require_range(self, lambda v: v >= 0, "at least 0", "seed")
+        require_range(self, lambda v: 0 <= v < 2**63, "from 0 to below 2**63", "seed")
         minibatch = self.optimizer.problems_per_minibatch
         require(
             minibatch is None or self.problems_per_step % minibatch == 0,

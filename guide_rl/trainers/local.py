@@ -23,7 +23,7 @@ from guide_rl.evaluation import evaluate
 from guide_rl.graders.pool import GraderPool
 from guide_rl.interrupts import Interrupts
 from guide_rl.metrics import Metrics, group_metrics
-from guide_rl.policy import autocast, export, load_policy, pick_device, save
+from guide_rl.policy import autocast, explain_out_of_memory, export, load_policy, pick_device, save
 from guide_rl.progress import Progress
 from guide_rl.prompts import Prompts
 from guide_rl.recipes import write_recipe
@@ -161,10 +161,10 @@ class LocalTrainer:
         """
         with Interrupts() as interrupts:
             try:
-                self._evaluate_if_due(interrupts)
+                self._settle(interrupts)
                 while not self.finished:
                     self.step(interrupts)
-                    self._evaluate_if_due(interrupts)
+                    self._settle(interrupts)
                 self.progress.phase("exporting the model")
                 self.run.put("model", lambda folder: export(self.policy.model, self.policy.tokenizer, folder))
             except (KeyboardInterrupt, Exception) as error:
@@ -194,7 +194,7 @@ class LocalTrainer:
         )
 
     def step(self, interrupts: Interrupts) -> None:
-        """One step: sample groups, update the policy, log, save where due. Before the update an interrupt drops it."""
+        """One step: sample groups, update the policy, log. Before the update an interrupt drops it."""
         step, started = self.step_done + 1, time.perf_counter()
         groups = self.sample(step)
         self._refuse_failing_grader(groups)
@@ -217,8 +217,6 @@ class LocalTrainer:
             self._log(step, metrics, timings)
             self._note_no_gradient(metrics)
             self.whole = True
-            if step % self.recipe.checkpoints.every == 0:
-                self.save()
 
     def sample(self, step: int) -> list[Group]:
         """The groups of a step, in the order of its batch of problems."""
@@ -277,8 +275,17 @@ class LocalTrainer:
 
     # ------------------------------------------------------------------ evaluation, checkpoints, logs
 
+    def _settle(self, interrupts: Interrupts) -> None:
+        """What is due between two steps: an evaluation, then a checkpoint, which knows of it."""
+        self._evaluate_if_due(interrupts)
+        step = self.step_done
+        due = step % self.recipe.checkpoints.every == 0 or step == self.best_step or self.finished
+        if due and self.saved != step:
+            with interrupts.held():
+                self.save()
+
     def _evaluate_if_due(self, interrupts: Interrupts) -> None:
-        """Evaluate at every `evaluation.every`-th step, the first and the last; save the best policy and the last."""
+        """Evaluate at every `evaluation.every`-th step, the first and the last, and remember the best."""
         step, every = self.step_done, self.recipe.evaluation.every
         if every and self.evaluated != step and (step % every == 0 or self.finished):
             self.progress.phase("evaluating", f"step {step}")
@@ -297,10 +304,6 @@ class LocalTrainer:
                 self.evaluated, self.score = step, metrics["evaluation/pass@1"]
                 if self.score > self.best_score:
                     self.best_step, self.best_score = step, self.score
-                    if step > 0:
-                        self.save()
-        if self.finished and self.saved != step:
-            self.save()
 
     def save(self) -> None:
         """Write a checkpoint of the last whole step and remove those no longer kept."""
@@ -344,15 +347,16 @@ class LocalTrainer:
     def _sampler(self, temperature: float, max_tokens: int | None = None, **options: Any) -> TransformersSampler:
         """A sampler over the policy being trained."""
         sampling = self.recipe.sampling
-        return TransformersSampler(
-            model=self.policy.model,
-            tokenizer=self.policy.tokenizer,
-            temperature=temperature,
-            max_tokens=max_tokens or sampling.max_tokens,
-            stop=sampling.stop,
-            batch_size=sampling.batch_size,
-            **options,
-        )
+        with explain_out_of_memory("sampling.batch_size or sampling.max_tokens"):
+            return TransformersSampler(
+                model=self.policy.model,
+                tokenizer=self.policy.tokenizer,
+                temperature=temperature,
+                max_tokens=max_tokens or sampling.max_tokens,
+                stop=sampling.stop,
+                batch_size=sampling.batch_size,
+                **options,
+            )
 
     def _evaluation_sampler(self, temperature: float) -> TransformersSampler:
         """A sampler with the evaluation's own limits."""

@@ -21,7 +21,7 @@ from guide_rl.equations.losses import LossSums, policy_loss
 from guide_rl.equations.ratios import Logprobs
 from guide_rl.logprobs import Row, Scorer, sharing_is_exact, unpad
 from guide_rl.metrics import Metrics
-from guide_rl.policy import Policy
+from guide_rl.policy import Policy, explain_out_of_memory
 from guide_rl.run_folder import RunFolder
 from guide_rl.trainers.minibatches import Minibatch, RatioLog, TrainRow, build_minibatches
 from guide_rl.trainers.old_logprobs import fill_old_logprobs, log_untrained_guided_rows
@@ -31,7 +31,7 @@ from guide_rl.types import Group, Problem
 
 
 class NonFiniteLoss(FloatingPointError):
-    """The loss or the gradient is NaN or infinite; the policy was left as it was before the optimizer's step."""
+    """The loss, the gradient or what the optimizer made of the weights is NaN or infinite; nothing of the step is saved."""
 
 
 class PolicyUpdate:
@@ -79,6 +79,11 @@ class PolicyUpdate:
             NonFiniteLoss: the loss or its gradient is NaN or infinite; says where the batch is.
             MemoryError: says which knob to lower.
         """
+        with explain_out_of_memory("optimizer.tokens_per_microbatch"):
+            return self._passes(groups, step)
+
+    def _passes(self, groups: Sequence[Group], step: int) -> Metrics:
+        """What `__call__` does, where memory may run out."""
         recipe, ratios = self.recipe, RatioLog()
         kept = [group_to_train(group, recipe.guidance.keep_guided) for group in groups]
         batches = build_minibatches(kept, recipe, self.prompt_ids)
@@ -124,6 +129,8 @@ class PolicyUpdate:
         if not torch.isfinite(loss + norm):
             self._refuse_non_finite(rows, step, float(loss), float(norm))
         self.optimizer.step()
+        if not torch.isfinite(torch.nn.utils.get_total_norm(self.parameters)):
+            self._refuse_non_finite(rows, step, float(loss), float(norm), "The weights are no longer finite")
         return {"loss": float(loss), "grad_norm": float(norm)} | ({} if sums is None else _means(sums))
 
     def _backward(self, rows: Sequence[TrainRow], ratios: RatioLog | None) -> tuple[Tensor, LossSums]:
@@ -169,13 +176,20 @@ class PolicyUpdate:
         with self.reference.active() as policy:
             return self.scorer.score(policy, rows).logprobs_NT
 
-    def _refuse_non_finite(self, rows: Sequence[TrainRow], step: int, loss: float, norm: float) -> NoReturn:
-        """Save the batch that made the loss or gradient non-finite, and stop."""
+    def _refuse_non_finite(
+        self,
+        rows: Sequence[TrainRow],
+        step: int,
+        loss: float,
+        norm: float,
+        what: str = "The optimizer was not stepped",
+    ) -> NoReturn:
+        """Save the batch that made the loss, the gradient or the weights non-finite, and stop."""
         path = self.run.path / f"non_finite_step_{step:06d}.jsonl"
         lines = [asdict(row.rollout) | {"advantage": row.advantage, "weight": row.weight} for row in rows]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         raise NonFiniteLoss(
-            f"step {step}: loss {loss}, gradient norm {norm}. The optimizer was not stepped; the batch is in {path}. "
+            f"step {step}: loss {loss}, gradient norm {norm}. {what}; the batch is in {path}. "
             f"Lower optimizer.learning_rate or raise optimizer.warmup_steps, then start a new run from the last "
             f"checkpoint (model.path: {self.run.latest_checkpoint() or self.recipe.model.path})"
         )
