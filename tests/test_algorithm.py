@@ -239,3 +239,16 @@ def test_group_order_is_plain_then_guided_by_index_for_every_arrival_order():
     expected = build_group(problem("a"), graded)
     for order in itertools.permutations(graded):
         assert build_group(problem("a"), list(order)) == expected
+
+
+def test_triggers_look_at_correctness_and_not_at_the_reward():
+    half_right, right_for_nothing = Grade(0.5, False), Grade(0.0, True)
+    assert needs_guidance("all_incorrect", problem("a"), [half_right] * 8)
+    assert not needs_guidance("all_incorrect", problem("a"), [right_for_nothing] * 8)
+
+
+def test_a_group_without_rollouts_is_never_trained():
+    guided_only = build_group(problem("a"), [(rollout("a", 0, guided=True), WRONG)])
+    emptied = group_to_train(guided_only, "successful")
+    assert not emptied.rollouts
+    assert not keeps_gradient(emptied, filter_uniform=False)

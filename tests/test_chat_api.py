@@ -95,6 +95,7 @@ def start_child(server, tmp_path, count):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
+@pytest.mark.e2e
 def test_after_a_kill_at_most_the_requests_in_flight_are_asked_again(tmp_path):
     with FaultyServer(seeded(0.1, faults=("500", "half", "nothing")), delay_s=0.01) as server:
         child = start_child(server, tmp_path, 200)
@@ -423,6 +424,7 @@ def test_a_full_cache_needs_neither_key_nor_server(make_client, monkeypatch):
     assert ask_one(make_client("http://127.0.0.1:9/v1", api_key_env="OPENAI_API_KEY")).cached
 
 
+@pytest.mark.e2e
 def test_processes_share_a_cache(tmp_path):
     with FaultyServer(delay_s=0.002) as server:
         children = [start_child(server, tmp_path, 80) for _ in range(2)]

@@ -126,7 +126,7 @@ def test_overrides_win_over_the_file(small):
         ("guidance.trigger=never problems.require_guidance=true", "problems.require_guidance", "drop one"),
         ("evaluation.every=5", "problems.evaluation", "set evaluation.every to 0"),
         ("optimizer.problems_per_minibatch=5", "optimizer.problems_per_minibatch", "must divide problems_per_step"),
-        ("sampling.temperature=0", "sampling.temperature", "must be above 0"),
+        ("sampling.temperature=0", "sampling.temperature", "must be at least 0.001"),
         ("loss.clip_low=1.5", "loss.clip_low", "below 1"),
         ("budget.rollouts=0", "budget.rollouts", "at least 1"),
         ("prompts.guided_template={question}", "prompts.guided_template", "{guidance} exactly once"),

@@ -222,3 +222,14 @@ def test_adaptive_reshaping_stays_finite_where_all_ratios_underflow(reshape_as):
     shaped_NT.sum().backward()
     assert shaped_NT.isfinite().all()
     assert new_NT.grad.isfinite().all()
+
+
+def test_small_ratios_are_neither_raised_by_the_cap_nor_by_the_smallest_percentile():
+    new_NT = log_NT(1e-5, 1e-6, 2e-6)
+    mask_NT = torch.ones(1, 3, dtype=torch.bool)
+    logprobs = Logprobs(new_NT, torch.zeros(1, 3, dtype=torch.float64))
+    truncated = GUIDED_RATIOS["truncated"](logprobs, mask_NT, cap=2.0)
+    assert truncated[0].tolist() == pytest.approx([1e-5, 1e-6, 2e-6])
+    # ordered 1e-6, 2e-6, 1e-5: P50 = 2e-6
+    values, _ = reshaped([1e-5, 1e-6, 2e-6], "adaptive", "surrogate", percentile=50.0)
+    assert values == pytest.approx([10 / 12, 1 / 3, 1 / 2])

@@ -17,6 +17,7 @@ from guide_rl.logprobs import Row
 from guide_rl.metrics import group_metrics
 from guide_rl.policy import export_checkpoint
 from guide_rl.trainers.dry_run import dry_run
+from guide_rl.trainers.minibatches import build_minibatches
 from guide_rl.types import Grade
 
 
@@ -486,3 +487,56 @@ def test_a_step_that_teaches_nothing_is_told_once_with_its_verdicts(folder):
 def test_runs_of_different_precision_follow_each_other_in_one_process(folder):
     for dtype in ("float32", "bfloat16", "float32"):
         run_steps(trainer(folder, f"run={folder}/{dtype}-{len(list(folder.iterdir()))}", f"model.dtype={dtype}"), 1)
+
+
+def test_an_entropy_bonus_keeps_the_rows_whose_advantage_is_0(folder):
+    for extra, kept in (("loss.entropy_coef=0.01", True), ("loss.entropy_coef=0", False)):
+        trained = trainer(folder, f"run={folder}/{kept}", extra, "loss.filter_uniform=false", correct=lambda *_: False)
+        rows = [
+            row
+            for batch in build_minibatches(trained.sample(1), trained.recipe, trained.prompt_ids)
+            for row in batch.rows
+        ]
+        assert bool(rows) is kept
+
+
+def test_a_gradient_that_is_not_finite_stops_the_step_though_the_loss_is(folder, monkeypatch):
+    trained = trainer(folder)
+    groups, before = trained.sample(1), weights(trained)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda parameters, norm: torch.tensor(float("nan")))
+    with pytest.raises(update.NonFiniteLoss, match=r"gradient norm nan\. The optimizer was not stepped"):
+        trained.update(groups, 1)
+    assert all(torch.equal(weight, before[name]) for name, weight in weights(trained).items())
+
+
+def test_ratios_and_mismatch_are_counted_once_a_rollout_whatever_the_epochs(folder):
+    logs = []
+    for epochs in (1, 2):
+        trained = trainer(folder, f"run={folder}/{epochs}", f"optimizer.epochs={epochs}")
+        logs.append(trained.update(trained.sample(1), 1))
+    for key in ("ratio/mean", "ratio/effective_sample_size", "guidance/reliance", "mismatch/max", "mismatch/mean"):
+        assert logs[0][key] == logs[1][key]
+
+
+def test_the_samplers_own_log_probs_are_not_compared_with_themselves(folder):
+    trained = trainer(folder, "loss.old_logprobs=sampler")
+    assert not any(key.startswith("mismatch") for key in trained.update(trained.sample(1), 1))
+
+
+def test_what_is_logged_of_several_optimizer_steps_is_their_mean(folder, monkeypatch):
+    trained = trainer(folder, "optimizer.problems_per_minibatch=2", "optimizer.epochs=2", correct=coin)
+    original, steps = trained.update._optimizer_step, []
+    monkeypatch.setattr(trained.update, "_optimizer_step", lambda *a: steps.append(original(*a)) or steps[-1])
+    metrics = trained.update(trained.sample(1), 1)
+    assert len(steps) == metrics["optimizer_steps"] > 1
+    for key in ("loss", "grad_norm"):
+        assert metrics[key] == pytest.approx(sum(step[key] for step in steps) / len(steps))
+
+
+def test_of_equally_good_policies_the_first_is_the_best(folder):
+    settings = ("steps=4", "evaluation.every=2", f"problems.evaluation={folder}/train.jsonl")
+    trained = trainer(
+        folder, *settings, correct=lambda problem, rollout: trained.step_done >= 2 or coin(problem, rollout)
+    )
+    trained.fit()
+    assert (trained.best_step, trained.best_score, trained.score) == (2, 1.0, 1.0)

@@ -64,6 +64,7 @@ def test_evaluation_reports_greedy_and_sampled_pass_at_k_by_stratum():
             self.temperature, self.waiting = temperature, []
 
         def submit(self, requests):
+            assert all(request.seed[1] > 10**9 for request in requests), "a random stream that no training step has"
             self.waiting += requests
 
         def poll(self):

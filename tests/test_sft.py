@@ -111,6 +111,7 @@ def test_a_run_learns_loads_back_and_writes_only_its_folder(tmp_path, monkeypatc
         run_sft(recipe_for(tmp_path))
 
 
+@pytest.mark.e2e
 def test_the_solution_is_learned_and_the_prompt_is_not(tmp_path):
     import torch
     from transformers import AutoModelForCausalLM
@@ -202,6 +203,7 @@ def test_an_interrupted_run_saves_the_step_under_way_and_resumes_bit_for_bit(fol
     same_runs(whole, run)
 
 
+@pytest.mark.e2e
 def test_a_run_with_lora_resumes_bit_for_bit(folder, monkeypatch):
     recipe = resumable(folder, "stopped-lora", lora=True)
     run = stop_at(monkeypatch, 4, recipe, signal.SIGINT)
@@ -209,6 +211,7 @@ def test_a_run_with_lora_resumes_bit_for_bit(folder, monkeypatch):
     same_runs(whole_run(folder, "whole-lora", lora=True), run)
 
 
+@pytest.mark.e2e
 def test_what_an_error_left_after_the_checkpoint_is_cut_off(folder, whole, monkeypatch):
     recipe = resumable(folder, "failed")
 
@@ -228,6 +231,7 @@ def test_what_an_error_left_after_the_checkpoint_is_cut_off(folder, whole, monke
     assert [path.name for path in run.checkpoints.iterdir()] == ["step-000007"]
 
 
+@pytest.mark.e2e
 def test_a_run_stopped_while_exporting_resumes_to_its_model(folder, whole, monkeypatch):
     recipe = resumable(folder, "exporting")
 
