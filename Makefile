@@ -22,7 +22,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 unit: $(INSTALLED)
-	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 e2e: $(INSTALLED)
 	$(BIN)/pytest -q -m e2e

@@ -59,6 +59,7 @@ def ask_one(client, text="prompt"):
     return outcome
 
 
+@pytest.mark.e2e
 def test_500_requests_at_10_percent_faults_are_each_answered_once_and_never_asked_again(make_client):
     rule = seeded(0.1)
     with FaultyServer(rule) as server:

@@ -164,13 +164,13 @@ def folder(tmp_path, monkeypatch):
     )
     write(tmp_path / "evaluation.jsonl", {"question": "in the EVALUATION set?", "answer": "8", "id": "e"})
     (tmp_path / "recipe.yaml").write_text(
-        "sources: {rows: {path: rows.jsonl}}\nout: out\nagainst: [evaluation.jsonl]\nunreadable_answers: reject\n"
+        "sources: {rows: {path: rows.jsonl}}\nout: out\nagainst: [evaluation.jsonl]\nunreadable_answers: unchecked\n"
     )
     return tmp_path
 
 
 def test_every_row_is_kept_or_told_with_its_reason_and_the_summary_adds_up(folder, capsys):
-    main(["problems", "recipe.yaml"])
+    main(["problems", "recipe.yaml", "unreadable_answers=reject"])
     said = capsys.readouterr().out
     kept = [problem.id for problem in load_problems("out/problems.jsonl")]
     rejected = [json.loads(line) for line in Path("out/rejected.jsonl").read_text().splitlines()]
@@ -274,7 +274,7 @@ def test_splits_are_files_of_their_own_and_a_count_that_cannot_be_met_is_an_erro
     assert len(load_problems("out/train.jsonl")) == 1
     with pytest.raises(SystemExit):
         main(["problems", "recipe.yaml", "splits={held_out: 9, train: 1}", "out=b"])
-    assert "splits.held_out asks for 9 and gets 3" in capsys.readouterr().err
+    assert "splits.held_out asks for 9 and gets 4" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -214,6 +214,7 @@ def chat(server, **fields):
     )
 
 
+@pytest.mark.e2e
 def test_500_problems_at_10_percent_faults_are_each_written_once_and_asked_once(tmp_path):
     rows = [problem(number) for number in range(500)]
     with FaultyServer(teacher_rule(seeded(0.1)), slow_s=3.0) as server:
