@@ -81,7 +81,7 @@ class Estimate:
     completion_tokens: int | None
     """At most the tokens of their replies; None without a limit."""
     cost: float | None
-    """At most their price; None where a price or the limit is unknown."""
+    """About their price, with replies of full length; None where a price or the limit is unknown."""
 
 
 _Answer = tuple[bytes, ChatReply | ChatError | ChatStopped]
@@ -237,7 +237,7 @@ class ChatClient:
                 seen.add(digest)
                 prompt_tokens += estimate_tokens(messages)
         completion_tokens = None if self._longest_reply is None else len(seen) * self._longest_reply
-        cost = None if completion_tokens is None else self._cost(prompt_tokens, completion_tokens)
+        cost = self.config.cost(prompt_tokens, completion_tokens)
         return Estimate(total, total - len(seen), prompt_tokens, completion_tokens, cost)
 
     @property
@@ -245,14 +245,7 @@ class ChatClient:
         """What was used until now."""
         names = ("asked", "cached", "retried", "failed", "prompt_tokens", "completion_tokens")
         counts = {name: self._counts[name] for name in names}
-        return Spent(**counts, cost=self._cost(counts["prompt_tokens"], counts["completion_tokens"]))
-
-    def _cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """The price of tokens, None where it is unknown."""
-        prices = self.config.prompt_price, self.config.completion_price
-        if prices[0] is None or prices[1] is None:
-            return None
-        return (prompt_tokens * prices[0] + completion_tokens * prices[1]) / 1e6
+        return Spent(**counts, cost=self.config.cost(counts["prompt_tokens"], counts["completion_tokens"]))
 
     def _digest(self, messages: Messages) -> bytes:
         """What a reply depends on (not where the model is served), hashed."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from guide_rl.config import SourceConfig
 from guide_rl.graders.answer_text import final_answer
+from guide_rl.points import POINTS, numbered
 from guide_rl.sources.rows import Row
 from guide_rl.types import Problem
 
@@ -177,7 +178,7 @@ def to_problem(row: Row, number: int, name: str, source: SourceConfig, seed: int
     """One row -> a Problem, by the source's map.
 
     The id is `NAME/` and the row's own id or its number. `guidance` from a list of points becomes a numbered list, and
-    `metadata["guidance_points"]` keeps the points for the ladder (`guidance.guidance_at`).
+    `metadata["guidance_points"]` keeps the points for the ladder (`points.guidance_at`).
 
     Raises:
         RowRejected: a column is missing or holds nothing, a rule finds nothing, or `where` leaves the row out.
@@ -202,7 +203,7 @@ def to_problem(row: Row, number: int, name: str, source: SourceConfig, seed: int
         elif field == "guidance" and isinstance(value, list | tuple):
             points = [_text(point, field).strip() for point in value]
             if points:
-                values[field], metadata["guidance_points"] = numbered(points), points
+                values[field], metadata[POINTS] = numbered(points), points
         elif value is not None and (text := _text(value, field)).strip():
             values[field] = text
     for field in _REQUIRED:
@@ -211,11 +212,6 @@ def to_problem(row: Row, number: int, name: str, source: SourceConfig, seed: int
     values["id"] = f"{name}/{values.get('id', number)}"
     _check_saveable(metadata)
     return Problem(**values, metadata=metadata)
-
-
-def numbered(points: Sequence[str]) -> str:
-    """Points of guidance as a numbered list."""
-    return "\n".join(f"{number}. {point}" for number, point in enumerate(points, start=1))
 
 
 def shuffled_choices(choices: Sequence[str], seed: int, row: Row) -> dict[str, str]:

@@ -1,11 +1,11 @@
 """`guide guidance`: a teacher writes guidance for every problem that has none; what gives the answer away is refused.
 
     OUT/problems.jsonl     all problems, in the order of their file, with guidance where it was written
-    OUT/refused.jsonl      one line a problem whose guidance was refused: id, reason, and the reply
+    OUT/refused.jsonl      one line a problem whose guidance was refused, its own or a reply: id, reason, and that text
     OUT/failed.jsonl       one line a problem for which no reply came: id and reason
     OUT/summary.json       counts, and tokens and cost of all replies used; written last
     OUT/last_run.json      what the last run itself asked
-    OUT/recipe.yaml        the recipe as resolved
+    OUT/recipe.yaml        the recipe that made problems.jsonl, as resolved
     OUT/cache/             replies and verdicts: a second run asks only what is not there
 
 What is written follows from problems, recipe and replies alone, so an interrupted run is simply started again.
@@ -16,37 +16,43 @@ import json
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import yaml
 from rich.console import Console
 
-from guide_rl.chat_api import ChatClient, ChatError, ChatReply, Estimate, Spent
+from guide_rl.chat_api import ChatClient, ChatError, ChatReply, ChatStopped, Estimate, Spent
 from guide_rl.chat_endpoint import Messages
 from guide_rl.config import GuidanceRecipe
 from guide_rl.interrupts import Interrupts
 from guide_rl.leaks import LeakCheck
+from guide_rl.points import POINTS, guidance_at, numbered, parse_points
 from guide_rl.problems import load_problems, save_problems
 from guide_rl.progress import Progress
 from guide_rl.recipes import write_recipe
+from guide_rl.run_folder import RunFolder
 from guide_rl.types import Problem
 
-MOST_POINTS = 5
-"""Points of guidance; further ones are dropped."""
-POINTS = "guidance_points"
-"""Key of a problem's metadata under which all points stand."""
 ASK_AGAIN = (
     "These hints cannot be used: {reason}. Write the numbered list of hints again, 3 to 5 of them, in such a way that "
     "none states the final answer, in whatever form."
 )
 """What follows a refused reply."""
 
-_ITEM = re.compile(
-    r"^[*_#> \t]*(?:(?:hint|point|step)[ \t]*)?(?:\(?([0-9]{1,2})[.):]|([-*+\u2022]))[*_:. \t]+(?=\S)", re.IGNORECASE
-)
-_UNMARKED = re.compile(r"^[*_#> \t]*(?:hint|point)[ \t]*([0-9]{1,2})(?![\w.])[\W_]*", re.IGNORECASE)
+CUT_OFF = "cut off by its limit of tokens; raise max_tokens (chat.max_tokens for a teacher)"
+"""Why a reply without its end is refused; another would be cut off as well, so none is asked for."""
+
+_SHOWN = {
+    "rate": "{:,.1f} problems/s",
+    "written": "{:.0f} written",
+    "refused": "{:.0f} refused",
+    "failed": "{:.0f} failed",
+}
+_KINDS = ("written", "refused", "failed")
 
 
 class Writer(Protocol):
@@ -81,6 +87,11 @@ class Outcome:
     completion_tokens: int = 0
     """Tokens of their replies."""
 
+    @property
+    def kind(self) -> str:
+        """Written; refused, where a reply came that cannot be used; failed, where none came."""
+        return "written" if self.points else "failed" if self.reply is None else "refused"
+
 
 def teacher_messages(problem: Problem, prompt: str) -> Messages:
     """What the teacher is asked about a problem: its question and solution (or answer) in the prompt's places."""
@@ -89,46 +100,11 @@ def teacher_messages(problem: Problem, prompt: str) -> Messages:
     return ({"role": "user", "content": text},)
 
 
-def parse_points(reply: str) -> tuple[str, ...]:
-    """The points of a reply's list, at most five: a numbered one where there is one, else a bulleted one.
-
-    Text before the list is dropped, lines that follow an item without a blank line between belong to it.
-    """
-    found: dict[str, list[list[str]]] = {"numbered": [], "bulleted": []}
-    current: list[str] | None = None
-    top = ""
-    for line in reply.replace("\r\n", "\n").split("\n"):
-        item = _ITEM.match(line) or _UNMARKED.match(line)
-        kind = "" if item is None else "bulleted" if item.re is _ITEM and item[2] else "numbered"
-        nested = kind == "bulleted" and top == "numbered" and current is not None
-        if item is not None and not nested:
-            current, top = [line[item.end() :]], kind
-            found[kind].append(current)
-        elif not line.strip():
-            current = None if current is None or any(text.strip() for text in current) else current
-        elif current is not None:
-            current.append(line if item is None else line[item.end() :])
-    lists = found["numbered"] or found["bulleted"]
-    points = (" ".join(" ".join(lines).split()).strip("*_ ") for lines in lists)
-    return tuple(point for point in points if point)[:MOST_POINTS]
-
-
-def numbered(points: Sequence[str]) -> str:
-    """Points in the paper's layout: a numbered list, one a line."""
-    return "\n".join(f"{number}. {point}" for number, point in enumerate(points, start=1))
-
-
-def guidance_at(problem: Problem, level: int | None) -> Problem:
-    """The problem with its first `level` points as guidance (None: all); unchanged where it has no points."""
-    points = problem.metadata.get(POINTS)
-    return replace(problem, guidance=numbered(points[:level])) if points else problem
-
-
 def judged(problem: Problem, reply: ChatReply, check: LeakCheck) -> Outcome:
     """The points of a reply, or why it is refused."""
     used = {"reply": reply.text, "prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
     if reply.finish == "length":
-        return Outcome(reason="cut off by the limit on its length", **used)  # type: ignore[arg-type]
+        return Outcome(reason=CUT_OFF, **used)  # type: ignore[arg-type]
     points = parse_points(reply.text)
     if not points:
         return Outcome(reason="it holds no list of hints", **used)  # type: ignore[arg-type]
@@ -161,87 +137,144 @@ def ask_all(
     return outcomes
 
 
+def own_leaks(problems: Iterable[Problem], check: LeakCheck) -> dict[str, tuple[str, str]]:
+    """Problems that come with guidance that gives the answer away: id -> (what does, that guidance)."""
+    leaks = {}
+    for problem in problems:
+        for text in (problem.guidance, numbered(problem.metadata.get(POINTS, ()))):
+            if problem.guidance is not None and text and (leak := check.find(problem, text)) is not None:
+                leaks[problem.id] = leak, text
+    return leaks
+
+
 def write_guidance(
     recipe: GuidanceRecipe, writer: Writer | None = None, console: Console | None = None
 ) -> dict[str, Any]:
     """Run the recipe and write its folder; `writer` stands in for the recipe's own. Returns the summary.
 
     Raises:
-        FileExistsError: the folder holds something else.
+        FileExistsError: the folder holds something else, or the result of other problems, another prompt, writer or level.
+        BlockingIOError: another process works on the folder.
         ValueError, OSError: the problems cannot be read, there is no API key, or the endpoint cannot be used; replies
-            until then are stored.
+            until then are stored. Or nothing was written though something was asked; refused.jsonl and failed.jsonl say why.
     """
     started = time.monotonic()
     problems = load_problems(recipe.problems)
-    todo = _todo(recipe, problems)
-    out = _folder(recipe)
-    with (
-        Interrupts(),
-        LeakCheck(_cache(recipe) / "leaks.sqlite") as check,
-        Progress(max(len(todo), 1), label="guidance", shown=_SHOWN, console=console) as progress,
-        _opened(recipe, writer) as asked,
-    ):
-        outcomes = ask_all(todo, asked, check, recipe.prompt, _reporter(progress))
-        spent = asked.spent
-    summary = _summary(recipe, problems, outcomes)
-    _write(out / "problems.jsonl", lambda path: save_problems(path, _guided(problems, outcomes, recipe.level)))
-    rows = [(problem.id, outcomes[problem.id]) for problem in todo if not outcomes[problem.id].points]
-    _write_lines(
-        out / "refused.jsonl",
-        [{"id": key, "reason": row.reason, "reply": row.reply} for key, row in rows if row.reply is not None],
-    )
-    _write_lines(out / "failed.jsonl", [{"id": key, "reason": row.reason} for key, row in rows if row.reply is None])
-    last_run = asdict(spent) | {"seconds": round(time.monotonic() - started, 1)}
-    _write_text(out / "last_run.json", json.dumps(last_run, indent=2) + "\n")
-    _write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    out = Path(recipe.out)
+    out.mkdir(parents=True, exist_ok=True)
+    with RunFolder(out).lock(), Interrupts():
+        _check_folder(recipe, problems)
+        cache = _cache_folder(recipe)
+        cache.mkdir(parents=True, exist_ok=True)
+        with (
+            LeakCheck(cache / "leaks.sqlite") as check,
+            _opened(recipe, writer, cache / "replies.sqlite") as asked,
+        ):
+            leaking = own_leaks(_to_check(recipe, problems), check)
+            todo = _todo(recipe, problems, leaking)
+            with Progress(max(len(todo), 1), label="guidance", shown=_SHOWN, console=console) as progress:
+                counts: Counter[str] = Counter()
+                try:
+                    outcomes = ask_all(todo, asked, check, recipe.prompt, _reporter(progress, counts))
+                except (KeyboardInterrupt, ChatStopped):
+                    progress.note(
+                        f"stopped: {_listed(counts)} of {len(todo)}; {_used(asdict(asked.spent))}; the replies are stored in "
+                        f"{cache}: start the same command again to go on"
+                    )
+                    raise
+            spent = asked.spent
+        summary = _summary(recipe, problems, outcomes, leaking)
+        last_run = asdict(spent) | {"seconds": round(time.monotonic() - started, 1)}
+        _write_result(recipe, problems, outcomes, leaking, summary, last_run)
+    if todo and not summary["written"]:
+        first = outcomes[todo[0].id].reason
+        raise ValueError(
+            f"no guidance was written for any of {len(todo)} problems; {'; '.join(_reasons(summary, recipe.out))}; "
+            f"the first: {first}"
+        )
     return {**summary, "last_run": last_run}
 
 
 def dry_run(recipe: GuidanceRecipe) -> str:
-    """What the recipe would ask and what that would cost, and one prompt, as text; asks nothing."""
+    """What the recipe would ask and what that would cost, and one prompt, as text; asks and writes nothing."""
     problems = load_problems(recipe.problems)
-    todo = _todo(recipe, problems)
-    lines = [f"{len(todo)} of {len(problems)} problems would be asked about"]
-    if todo and recipe.writer == "teacher":
-        with _opened(recipe, None) as writer:
-            guess = writer.estimate((problem.id, teacher_messages(problem, recipe.prompt)) for problem in todo)
-        most = "without limit" if guess.completion_tokens is None else f"at most {guess.completion_tokens:,}"
-        cost = (
-            "unknown (set chat.prompt_price and chat.completion_price)" if guess.cost is None else f"{guess.cost:,.2f}"
-        )
-        lines += [
-            f"{guess.cached} replies are stored; the others take about {guess.prompt_tokens:,} prompt tokens and "
-            f"{most} reply tokens",
-            f"cost at most: {cost}; a refused reply is asked for once more",
-        ]
+    with LeakCheck() as check:
+        leaking = own_leaks(_to_check(recipe, problems), check)
+    todo = _todo(recipe, problems, leaking)
+    lines = [f"{len(todo)} of {len(problems)} problems would be asked about", *_leaking_line(len(leaking))]
     if todo:
-        lines += [
-            "",
-            f"# Problem {todo[0].id!r}, what is asked",
-            "",
-            teacher_messages(todo[0], recipe.prompt)[0]["content"],
-        ]
+        cache = _cache_folder(recipe) / "replies.sqlite"
+        with _opened(recipe, None, cache if cache.exists() else ":memory:") as writer:
+            lines += _estimated(recipe, todo, writer)
+        prompt = teacher_messages(todo[0], recipe.prompt)[0]["content"]
+        lines += ["", f"# Problem {todo[0].id!r}, what is asked", "", prompt]
     return "\n".join(lines)
 
 
 def report(summary: Mapping[str, Any], out: str) -> str:
     """A summary as a few lines."""
-    last = summary["last_run"]
-    cost = "" if last["cost"] is None else f", cost {last['cost']:,.2f}"
-    return (
-        f"{summary['written']} written, {summary['refused']} refused, {summary['failed']} failed, "
-        f"{summary['kept']} had guidance already: {out}/problems.jsonl\n"
-        f"asked {last['asked']}, stored before {last['cached']}, retried {last['retried']}; "
-        f"{last['prompt_tokens']:,} prompt and {last['completion_tokens']:,} reply tokens{cost}; {last['seconds']} s"
+    return "\n".join(
+        [
+            f"{_listed(summary)}, {summary['kept']} had guidance already: {out}/problems.jsonl",
+            *_leaking_line(summary["leaking"]),
+            *_reasons(summary, out),
+            f"{_used(summary['last_run'])}; {summary['last_run']['seconds']} s",
+        ]
     )
 
 
-_SHOWN = {
-    "rate": "{:,.1f} problems/s",
-    "written": "{:.0f} written",
-    "refused": "{:.0f} refused",
-    "failed": "{:.0f} failed",
-}
+def _estimated(recipe: GuidanceRecipe, todo: Sequence[Problem], writer: Writer) -> list[str]:
+    """The lines of a dry run about tokens and cost."""
+    guess = writer.estimate((problem.id, teacher_messages(problem, recipe.prompt)) for problem in todo)
+    most = "without limit" if guess.completion_tokens is None else f"at most {guess.completion_tokens:,}"
+    lines = [
+        f"{guess.cached} replies are stored; the others take about {guess.prompt_tokens:,} prompt tokens and "
+        f"{most} reply tokens"
+    ]
+    if recipe.writer == "teacher" and recipe.chat is not None:
+        if guess.cost is None or guess.completion_tokens is None:
+            return [*lines, "cost: unknown (set chat.prompt_price, chat.completion_price and chat.max_tokens)"]
+        # A second request holds the first, its reply, and what was wrong with it.
+        second = guess.prompt_tokens + guess.completion_tokens + len(ASK_AGAIN) // 2 * (guess.requests - guess.cached)
+        twice = recipe.chat.cost(guess.prompt_tokens + second, 2 * guess.completion_tokens)
+        lines.append(
+            f"cost: about {money(guess.cost)} with replies of full length, and about {money(twice)} if every reply had to be "
+            "asked for once more (in the unit of chat.prompt_price; tokens are guessed from bytes)"
+        )
+    return lines
+
+
+def money(cost: float | None) -> str:
+    """A cost in two digits or more."""
+    return "unknown" if cost is None else f"{cost:,.2f}" if cost >= 1 else f"{cost:.2g}"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """How many were written, refused and failed, in words."""
+    return ", ".join(f"{counts[kind]} {kind}" for kind in _KINDS)
+
+
+def _used(spent: Mapping[str, Any]) -> str:
+    """What was asked and used, in words."""
+    cost = "" if spent["cost"] is None else f", cost {money(spent['cost'])} (in the unit of chat.prompt_price)"
+    return (
+        f"asked {spent['asked']}, stored before {spent['cached']}, retried {spent['retried']}; "
+        f"{spent['prompt_tokens']:,} prompt and {spent['completion_tokens']:,} reply tokens{cost}"
+    )
+
+
+def _reasons(summary: Mapping[str, Any], out: str) -> list[str]:
+    """A line for what was refused and one for what failed: how many for which reason."""
+    return [
+        f"{kind} ({out}/{kind}.jsonl): " + ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        for kind, reasons in summary["reasons"].items()
+        if reasons
+    ]
+
+
+def _leaking_line(count: int) -> list[str]:
+    """What is said of guidance that problems came with."""
+    return [f"of these, {count} came with guidance that gives the answer away (check_kept)"] if count else []
 
 
 def _outcome(problem: Problem, reply: ChatReply | ChatError, check: LeakCheck) -> Outcome:
@@ -251,7 +284,7 @@ def _outcome(problem: Problem, reply: ChatReply | ChatError, check: LeakCheck) -
 
 def _asked_again(outcome: Outcome) -> bool:
     """Whether a first reply was refused for something that another may do better."""
-    return not outcome.points and outcome.reply is not None
+    return outcome.kind == "refused" and outcome.reason != CUT_OFF
 
 
 def _again(problem: Problem, refused: Outcome, prompt: str) -> Messages:
@@ -272,100 +305,154 @@ def _sum(first: Outcome, second: Outcome) -> Outcome:
     )
 
 
+def _to_check(recipe: GuidanceRecipe, problems: Sequence[Problem]) -> Sequence[Problem]:
+    """The problems whose own guidance is looked at."""
+    return problems if recipe.check_kept and not recipe.overwrite else ()
+
+
+def _todo(recipe: GuidanceRecipe, problems: Sequence[Problem], leaking: Mapping[str, object]) -> list[Problem]:
+    """The problems to ask about."""
+    return [row for row in problems if recipe.overwrite or row.guidance is None or row.id in leaking]
+
+
 def _guided(problems: Iterable[Problem], outcomes: Mapping[str, Outcome], level: int | None) -> Iterator[Problem]:
-    """All problems, with the guidance that was written for them."""
+    """All problems, with the guidance that was written for them, or that they came with, at this level."""
     for problem in problems:
         outcome = outcomes.get(problem.id)
         if outcome is None:
-            yield problem
+            yield problem if level is None else guidance_at(problem, level)
         elif not outcome.points:
             metadata = {name: value for name, value in problem.metadata.items() if name != POINTS}
             yield replace(problem, guidance=None, metadata=metadata)
         else:
             points = {**problem.metadata, POINTS: list(outcome.points)}
-            yield replace(problem, guidance=numbered(outcome.points[:level]), metadata=points)
+            yield guidance_at(replace(problem, metadata=points), level)
 
 
-def _summary(recipe: GuidanceRecipe, problems: Sequence[Problem], outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-    """Counts, and what all replies used took, whenever they were asked for."""
-    tokens = [sum(getattr(row, f"{kind}_tokens") for row in outcomes.values()) for kind in ("prompt", "completion")]
-    prices = (recipe.chat.prompt_price, recipe.chat.completion_price) if recipe.chat else (None, None)
-    known = prices[0] is not None and prices[1] is not None
+def _summary(
+    recipe: GuidanceRecipe, problems: Sequence[Problem], outcomes: Mapping[str, Outcome], leaking: Mapping[str, object]
+) -> dict[str, Any]:
+    """Counts, reasons, and what all replies used took, whenever they were asked for."""
+    prompt_tokens, completion_tokens = (
+        sum(getattr(row, f"{kind}_tokens") for row in outcomes.values()) for kind in ("prompt", "completion")
+    )
+    kinds = Counter(row.kind for row in outcomes.values())
     return {
         "problems": len(problems),
         "kept": len(problems) - len(outcomes),
-        **_counts(outcomes.values()),
-        "prompt_tokens": tokens[0],
-        "completion_tokens": tokens[1],
-        "cost": sum(t * p for t, p in zip(tokens, prices, strict=True)) / 1e6 if known else None,  # type: ignore[operator]
+        "leaking": len(leaking),
+        **{kind: kinds[kind] for kind in _KINDS},
+        "reasons": {
+            kind: dict(Counter(row.reason.partition(": ")[0] for row in outcomes.values() if row.kind == kind))
+            for kind in ("refused", "failed")
+        },
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "cost": None if recipe.chat is None else recipe.chat.cost(prompt_tokens, completion_tokens),
     }
 
 
-def _counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
-    """How many were written, refused and failed."""
-    kinds = ["written" if row.points else "failed" if row.reply is None else "refused" for row in outcomes]
-    return {name: kinds.count(name) for name in ("written", "refused", "failed")}
-
-
-def _todo(recipe: GuidanceRecipe, problems: Sequence[Problem]) -> list[Problem]:
-    """The problems to ask about."""
-    return [problem for problem in problems if recipe.overwrite or problem.guidance is None]
-
-
-def _reporter(progress: Progress) -> Callable[[str, Outcome], None]:
-    """Counts outcomes and shows them, four times a second on a terminal and twice a minute elsewhere."""
-    counts = {"written": 0, "refused": 0, "failed": 0}
-    started = shown = time.monotonic()
-    every_s = 0.25 if progress.console.is_terminal else 30.0
+def _reporter(progress: Progress, counts: Counter[str]) -> Callable[[str, Outcome], None]:
+    """Counts outcomes and shows them: four times a second on a terminal, elsewhere after 3 seconds and twice a minute."""
+    started = time.monotonic()
+    every_s, due = (0.25, started) if progress.console.is_terminal else (30.0, started + 3.0)
 
     def done(key: str, outcome: Outcome) -> None:
-        nonlocal shown
-        counts["written" if outcome.points else "failed" if outcome.reply is None else "refused"] += 1
+        nonlocal due
+        counts[outcome.kind] += 1
         now = time.monotonic()
-        number = sum(counts.values())
-        if now - shown >= every_s or number == progress.total:
-            shown = now
-            progress.step_done(number, {**counts, "rate": number / max(now - started, 1e-9)})
+        number = counts.total()
+        if now >= due or number == progress.total:
+            due = now + every_s
+            progress.step_done(
+                number, {**dict.fromkeys(_KINDS, 0), **counts, "rate": number / max(now - started, 1e-9)}
+            )
 
     return done
 
 
-def _cache(recipe: GuidanceRecipe) -> Path:
-    """The folder of replies and verdicts, made where it is not."""
-    folder = Path(recipe.cache) if recipe.cache else Path(recipe.out) / "cache"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _cache_folder(recipe: GuidanceRecipe) -> Path:
+    """The folder of replies and verdicts."""
+    return Path(recipe.cache) if recipe.cache else Path(recipe.out) / "cache"
 
 
-def _opened(recipe: GuidanceRecipe, writer: Writer | None) -> Any:
+def _opened(recipe: GuidanceRecipe, writer: Writer | None, cache: str | Path) -> Any:
     """The writer as a context manager."""
     if writer is not None:
         return contextlib.nullcontext(writer)
     if recipe.writer == "policy":
         from guide_rl.self_guidance import PolicyChat
 
-        return PolicyChat(recipe, cache=_cache(recipe) / "replies.sqlite")
+        return PolicyChat(recipe, cache=cache)
     assert recipe.chat is not None
-    return ChatClient(recipe.chat, cache=_cache(recipe) / "replies.sqlite")
+    return ChatClient(recipe.chat, cache=cache)
 
 
-def _folder(recipe: GuidanceRecipe) -> Path:
-    """The recipe's folder; FileExistsError when it holds what another problem file or prompt gave."""
+def _check_folder(recipe: GuidanceRecipe, problems: Iterable[Problem]) -> None:
+    """FileExistsError when the recipe's folder holds what is not this recipe's; problems may have been added since."""
+    out, result = Path(recipe.out), Path(recipe.out) / "problems.jsonl"
+    if not result.exists():
+        return
+    if not (out / "last_run.json").exists():
+        raise FileExistsError(f"{out} holds problems that `guide guidance` did not write; use another out (out=...)")
+    if result.samefile(recipe.problems):
+        raise FileExistsError(f"{recipe.problems} would be overwritten; use another out (out=...)")
+    was = _made_by(yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8")))
+    for name, value in _made_by(yaml.safe_load(write_recipe(recipe))).items():
+        if was.get(name) != value:
+            raise FileExistsError(
+                f"{out} holds a result with {name} {_short(was.get(name))}, and not {_short(value)}; use another out (out=...)"
+            )
+    now = {problem.id: (problem.question, problem.answer) for problem in problems}
+    for row in load_problems(result):
+        if now.get(row.id) != (row.question, row.answer):
+            raise FileExistsError(
+                f"{out} holds a result of other problems: {recipe.problems} has no problem {row.id!r} with the same question "
+                "and answer; use another out (out=...)"
+            )
+
+
+def _made_by(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a recipe must be the same for its result to be replaced: field -> value."""
+    section, names = (
+        ("model", ["path"]) if recipe["writer"] == "policy" else ("chat", ["model", "temperature", "parameters"])
+    )
+    own = {f"{section}.{name}": (recipe[section] or {}).get(name) for name in names}
+    return {name: recipe[name] for name in ("writer", "prompt", "level")} | own
+
+
+def _short(value: object) -> str:
+    """A value as part of a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _write_result(
+    recipe: GuidanceRecipe,
+    problems: Sequence[Problem],
+    outcomes: Mapping[str, Outcome],
+    leaking: Mapping[str, tuple[str, str]],
+    summary: Mapping[str, Any],
+    last_run: Mapping[str, Any],
+) -> None:
+    """Write all files; without any guidance written, only those that say why."""
     out = Path(recipe.out)
-    if (out / "problems.jsonl").exists() and not (out / "last_run.json").exists():
-        raise FileExistsError(
-            f"{out} holds problems that `guide guidance` did not write; choose another folder (out=...)"
-        )
-    if (out / "problems.jsonl").exists() and (out / "problems.jsonl").samefile(recipe.problems):
-        raise FileExistsError(f"{recipe.problems} would be overwritten; choose another folder (out=...)")
-    out.mkdir(parents=True, exist_ok=True)
+    own = "the guidance that it came with gives the final answer away"
+    refused: list[dict[str, Any]] = [
+        {"id": key, "reason": f"{own}: {leak}", "reply": text} for key, (leak, text) in leaking.items()
+    ]
+    refused += [{"id": key, "reason": r.reason, "reply": r.reply} for key, r in outcomes.items() if r.kind == "refused"]
+    failed = [{"id": key, "reason": row.reason} for key, row in outcomes.items() if row.kind == "failed"]
+    order = {problem.id: number for number, problem in enumerate(problems)}
+    for name, rows in (("refused", refused), ("failed", failed)):
+        rows.sort(key=lambda row: order[str(row["id"])])
+        _write_text(out / f"{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    _write_text(out / "last_run.json", json.dumps(last_run, indent=2) + "\n")
+    if outcomes and not summary["written"]:
+        return
     _write_text(out / "recipe.yaml", write_recipe(recipe))
-    return out
-
-
-def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSON lines."""
-    _write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    _write(out / "problems.jsonl", lambda path: save_problems(path, _guided(problems, outcomes, recipe.level)))
+    _write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
 
 
 def _write_text(path: Path, text: str) -> None:

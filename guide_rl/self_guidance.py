@@ -99,7 +99,7 @@ class PolicyChat:
         prompts = [self._prompt(messages) for _, messages in requests]
         new = [prompt for prompt in prompts if self._cache.get(self._digest(prompt)) is None]
         return Estimate(
-            len(prompts), len(prompts) - len(new), sum(map(len, new)), len(new) * self._recipe.max_tokens, 0.0
+            len(prompts), len(prompts) - len(new), sum(map(len, new)), len(new) * self._recipe.max_tokens, None
         )
 
     @property

@@ -11,24 +11,20 @@ import sys
 import time
 import urllib.request
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from faulty_server import Answer, FaultyServer, completion, seeded
+from rich.console import Console
 
 from guide_rl.chat_api import ChatError, ChatReply, Spent
-from guide_rl.cli import parse
+from guide_rl.cli import main, parse
 from guide_rl.config import TEACHER_PROMPT, ChatConfig, GuidanceRecipe, ModelConfig
-from guide_rl.guidance import (
-    POINTS,
-    dry_run,
-    guidance_at,
-    numbered,
-    parse_points,
-    teacher_messages,
-    write_guidance,
-)
+from guide_rl.guidance import CUT_OFF, dry_run, money, report, teacher_messages, write_guidance
+from guide_rl.points import POINTS, guidance_at, numbered, parse_points
 from guide_rl.problems import load_problems, save_problems
+from guide_rl.recipes import write_recipe
 from guide_rl.types import Problem
 
 ROOT = Path(__file__).parent.parent
@@ -49,7 +45,7 @@ class Teacher:
         for key, messages in requests:
             self.asked.append((key, messages))
             text = self.reply(key, messages)
-            yield key, text if isinstance(text, ChatError) else ChatReply(text, "stop", 7, 3, False)
+            yield key, text if isinstance(text, ChatError | ChatReply) else ChatReply(text, "stop", 7, 3, False)
 
     @property
     def spent(self):
@@ -77,22 +73,62 @@ def result(folder):
     [
         ("1. One.\n2. Two.\n3. Three.", ["One.", "Two.", "Three."]),
         ("Here are hints:\n\n1) One.\n\n2) Two.", ["One.", "Two."]),
+        ("(1) One.\n(2) Two.", ["One.", "Two."]),
+        ("1\\. One.\n2\\. Two.", ["One.", "Two."]),
+        ("\uff11\uff0eOne.\n\uff12\uff0eTwo.", ["One.", "Two."]),
+        ("1. One.\n2. .5 x", ["One.", ".5 x"]),
+        ("1.\n   One.\n2.\n   Two.", ["One.", "Two."]),
+        # Emphasis: whole or not at all.
         ("**1.** One.\n**2.** Two.", ["One.", "Two."]),
-        ("1. **One:** look.\n2. **Two**", ["One:** look.", "Two"]),
+        ("**1**. One.\n**2**. Two.", ["One.", "Two."]),
+        ("**1. Title** One.\n__2. Title__ Two.", ["**Title** One.", "__Title__ Two."]),
+        ("**1. One.\n2. Two.", ["One.", "Two."]),
+        ("1. **Conceptual hint:** Think of x.", ["**Conceptual hint:** Think of x."]),
+        ("1. *a* is good\n2. *b*", ["*a* is good", "*b*"]),
+        # Labels.
         ("Hint 1: One.\nHint 2: Two.", ["One.", "Two."]),
+        ("Hint 1 - One.\nHint 2 - Two.", ["One.", "Two."]),
         ("**Hint 1:** One.\n**Hint 2:** Two.", ["One.", "Two."]),
+        ("- **Hint 1**: One.\n- **Hint 2**: Two.", ["One.", "Two."]),
+        ("**Hint 1** $x$ is odd.", ["$x$ is odd."]),
         ("### Hint 1\nOne.\n### Hint 2\nTwo.", ["One.", "Two."]),
+        ("### Hint 1\n\nOne.\n\n### Hint 2\n\nTwo.\n\nBye.", ["One.", "Two."]),
+        # Bullets.
         ("- One.\n- Two.\n* Three.", ["One.", "Two.", "Three."]),
-        ("[guidance]:\n1. One\n   goes on.\n2. Two.\n\nGood luck!", ["One goes on.", "Two."]),
         ("1. One:\n   - sub a\n   - sub b\n2. Two.", ["One: sub a sub b", "Two."]),
+        ("1. One:\n   1. sub a\n   2. sub b\n2. Two.", ["One: sub a sub b", "Two."]),
+        # What belongs to a point.
+        ("[guidance]:\n1. One\n   goes on.\n2. Two.\n\nGood luck!", ["One goes on.", "Two."]),
+        (
+            "1. **Understand**\n\n   Consider the parity.\n\n2. **Plan**\n\n   Use induction.",
+            ["**Understand** Consider the parity.", "**Plan** Use induction."],
+        ),
+        (
+            "1. **Understand**\n\nThe parity.\n\n2. **Plan**\n\nUse induction.\n\nGood luck!",
+            ["**Understand** The parity.", "**Plan** Use induction."],
+        ),
+        ("1. One.\n---\n2. Two.\n\n---\nBye.", ["One.", "Two."]),
         ("\n".join(f"{i}. P{i}" for i in range(1, 9)), ["P1", "P2", "P3", "P4", "P5"]),
+        # Thoughts.
+        ("<think>1. No.\n2. No.</think>\n1. One.", ["One."]),
+        ("1. No.\n</think>\n1. One.", ["One."]),
+        ("<think>\n1. No.", []),
+        # No list.
         ("I cannot help with that.", []),
         ("", []),
         ("3.5 metres is the length.", []),
+        ("1:30 pm\nPoint 3 is on the line.", []),
     ],
 )
 def test_a_reply_is_read_into_its_points(reply, points):
-    assert [point.replace("**", "") for point in parse_points(reply)] == [point.replace("**", "") for point in points]
+    assert parse_points(reply) == tuple(points)
+
+
+@pytest.mark.parametrize("text", ["#" * 30_000 + "!", " " * 30_000 + "!", "*" * 30_000, "> " * 15_000, "1." * 15_000])
+def test_a_hostile_reply_is_read_in_no_time(text):
+    started = time.perf_counter()
+    parse_points(text)
+    assert time.perf_counter() - started < 1
 
 
 def test_the_prompt_is_the_papers():
@@ -163,8 +199,147 @@ def test_other_files_are_not_overwritten(tmp_path):
     made = recipe(tmp_path, [problem(1)])
     (tmp_path / "out").mkdir()
     shutil.copy(tmp_path / "in.jsonl", tmp_path / "out/problems.jsonl")
-    with pytest.raises(FileExistsError, match="choose another folder"):
+    with pytest.raises(FileExistsError, match="use another out"):
         write_guidance(made, Teacher())
+
+
+def test_a_result_of_something_else_is_not_overwritten(tmp_path):
+    rows = [problem(1), problem(2)]
+    made = recipe(tmp_path, rows)
+    write_guidance(made, Teacher())
+    before = result(tmp_path / "out")
+    for field, other in {
+        "prompt": replace(made, prompt="Hints! {question}{reference_answer}"),
+        "level": replace(made, level=1),
+        "chat.model": replace(made, chat=ChatConfig(model="other", api_key_env=None)),
+        "writer": replace(made, writer="policy", model=ModelConfig(path="x")),
+    }.items():
+        with pytest.raises(FileExistsError, match=rf"{re.escape(field)} .*use another out"):
+            write_guidance(other, Teacher())
+    for other in ([problem(1)], [problem(1), replace(problem(2), answer="7")]):
+        with pytest.raises(FileExistsError, match=r"'p2'.*use another out"):
+            write_guidance(recipe(tmp_path, other), Teacher())
+    assert result(tmp_path / "out") == before
+
+
+def test_problems_may_be_added_and_how_the_teacher_is_reached_may_change(tmp_path):
+    write_guidance(recipe(tmp_path, [problem(1)]), Teacher())
+    elsewhere = ChatConfig(
+        model="teacher", api_key_env=None, base_url="http://127.0.0.1:9/v1", concurrency=1, max_tokens=9
+    )
+    summary = write_guidance(recipe(tmp_path, [problem(0), problem(1)], chat=elsewhere), Teacher())
+    assert summary["written"] == 2
+
+
+def test_two_runs_do_not_work_on_one_folder(tmp_path):
+    made = recipe(tmp_path, [problem(1)])
+
+    def second(key, messages):
+        with pytest.raises(BlockingIOError, match="another process"):
+            write_guidance(made, Teacher())
+        return GOOD
+
+    assert write_guidance(made, Teacher(second))["written"] == 1
+
+
+def test_a_run_that_wrote_nothing_is_an_error_that_says_why_and_leaves_no_result(tmp_path):
+    replies = {"p1": ChatError("HTTP 400: no model x"), "p2": "I cannot.", "p3": ChatError("HTTP 400: no model x")}
+    made = recipe(tmp_path, [problem(number) for number in (1, 2, 3)])
+    with pytest.raises(ValueError, match=r"any of 3 problems.*refused\.jsonl.*failed\.jsonl\): HTTP 400 2.*no model x"):
+        write_guidance(made, Teacher(lambda key, messages: replies[key]))
+    assert len(lines(tmp_path / "out/failed.jsonl")) == 2
+    assert not (tmp_path / "out/problems.jsonl").exists()
+    assert not (tmp_path / "out/recipe.yaml").exists()
+    other = replace(made, chat=ChatConfig(model="right", api_key_env=None))
+    assert write_guidance(other, Teacher())["written"] == 3
+
+
+def test_the_command_fails_where_nothing_was_written(tmp_path, capsys):
+    with FaultyServer(lambda prompt, nth: Answer(400, {"error": {"message": "no such model"}})) as server:
+        made = recipe(tmp_path, [problem(1)], chat=chat(server))
+        (tmp_path / "recipe.yaml").write_text(write_recipe(made))
+        with pytest.raises(SystemExit) as ended:
+            main(["guidance", str(tmp_path / "recipe.yaml")])
+    assert ended.value.code == 1
+    assert "no such model" in capsys.readouterr().err
+
+
+def test_a_report_counts_by_reason(tmp_path):
+    replies = {"p1": GOOD, "p2": "I cannot.", "p3": "1. It is 1003.", "p4": ChatError("HTTP 500: oh")}
+    rows = [problem(number) for number in (1, 2, 3, 4)]
+    summary = write_guidance(recipe(tmp_path, rows), Teacher(lambda key, messages: replies[key]))
+    text = report(summary, "OUT")
+    assert "1 written, 2 refused, 1 failed, 0 had guidance already: OUT/problems.jsonl" in text
+    assert "refused (OUT/refused.jsonl): it holds no list of hints 1, it gives the final answer away 1" in text
+    assert "failed (OUT/failed.jsonl): HTTP 500 1" in text
+
+
+def test_a_reply_that_was_cut_off_is_not_asked_for_again(tmp_path):
+    teacher = Teacher(lambda key, messages: ChatReply("1. One", "length", 7, 3, False) if key == "p1" else GOOD)
+    summary = write_guidance(recipe(tmp_path, [problem(1), problem(2)]), teacher)
+    assert [key for key, _ in teacher.asked] == ["p1", "p2"]
+    assert summary["refused"] == 1
+    assert lines(tmp_path / "out/refused.jsonl")[0]["reason"] == CUT_OFF
+    assert "raise max_tokens" in CUT_OFF
+
+
+def test_guidance_that_problems_come_with_is_asked_for_anew_where_it_leaks(tmp_path):
+    rows = [problem(1, guidance="It is 1001."), problem(2, guidance="Think.")]
+    teacher = Teacher()
+    summary = write_guidance(recipe(tmp_path, rows), teacher)
+    assert [key for key, _ in teacher.asked] == ["p1"]
+    assert [row.guidance for row in load_problems(tmp_path / "out/problems.jsonl")] == [GOOD, "Think."]
+    (refused,) = lines(tmp_path / "out/refused.jsonl")
+    assert (refused["id"], refused["reply"]) == ("p1", "It is 1001.")
+    assert refused["reason"] == "the guidance that it came with gives the final answer away: 1001"
+    assert (summary["leaking"], summary["kept"], summary["written"]) == (1, 1, 1)
+    assert "1 came with guidance" in report(summary, "OUT")
+
+
+def test_points_that_problems_come_with_are_checked_too_and_the_check_can_be_left_out(tmp_path):
+    row = problem(1, guidance="1. Think.", metadata={POINTS: ["Think.", "It is 1001."]})
+    assert write_guidance(recipe(tmp_path, [row]), Teacher())["leaking"] == 1
+    unchecked = replace(recipe(tmp_path, [row], check_kept=False), out=str(tmp_path / "out2"))
+    assert write_guidance(unchecked, Teacher())["kept"] == 1
+
+
+def test_leaking_guidance_is_dropped_where_no_other_comes(tmp_path):
+    rows = [problem(1, guidance="It is 1001.", metadata={POINTS: ["It is 1001."]}), problem(2)]
+    write_guidance(recipe(tmp_path, rows), Teacher(lambda key, _: ChatError("HTTP 500") if key == "p1" else GOOD))
+    first = load_problems(tmp_path / "out/problems.jsonl")[0]
+    assert (first.guidance, first.metadata) == (None, {})
+
+
+@pytest.mark.parametrize(("level", "expected"), [(None, "Own."), (1, "1. A."), (2, "1. A.\n2. B.")])
+def test_the_level_applies_to_points_that_problems_come_with(tmp_path, level, expected):
+    row = problem(1, guidance="Own.", metadata={POINTS: ["A.", "B.", "C."]})
+    write_guidance(recipe(tmp_path, [row, problem(2, guidance="No points.")], level=level), Teacher())
+    rows = load_problems(tmp_path / "out/problems.jsonl")
+    assert [row.guidance for row in rows] == [expected, "No points."]
+
+
+def test_an_interrupted_run_says_what_was_done_and_how_to_go_on(tmp_path):
+    def reply(key, messages):
+        if key == "p3":
+            raise KeyboardInterrupt
+        return GOOD
+
+    console = Console(file=StringIO())
+    with pytest.raises(KeyboardInterrupt):
+        write_guidance(recipe(tmp_path, [problem(i) for i in (1, 2, 3)]), Teacher(reply), console)
+    said = console.file.getvalue()
+    assert "stopped: 2 written, 0 refused, 0 failed of 3; asked 3" in said
+    assert "start the same command again" in said
+
+
+def test_progress_shows_within_seconds_without_a_terminal(tmp_path, monkeypatch):
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr("guide_rl.guidance.time.monotonic", lambda: float(next(clock)))
+    console = Console(file=StringIO())
+    write_guidance(recipe(tmp_path, [problem(i) for i in range(10)]), Teacher(), console)
+    shown = re.findall(r"guidance (\d+)/10", console.file.getvalue())
+    assert 1 <= int(shown[0]) <= 3
+    assert len(shown) <= 3
 
 
 def test_a_recipe_without_its_writer_is_refused():
@@ -181,8 +356,24 @@ def test_a_dry_run_asks_nothing_and_shows_cost_and_prompt(tmp_path):
     text = dry_run(recipe(tmp_path, [problem(1), problem(2)], chat=chat))
     assert "2 of 2 problems" in text
     assert "at most 2,048 reply tokens" in text
-    assert "cost at most: 0.02" in text
+    assert "cost: about 0.022 with replies of full length, and about 0.049 if every reply" in text
+    assert "in the unit of chat.prompt_price" in text
     assert "[question]: What is question 1?" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_of_the_policy_shows_its_tokens_and_writes_nothing(tmp_path, demo_model):
+    fields = {"chat": None, "writer": "policy", "model": ModelConfig(path=str(demo_model)), "max_tokens": 40}
+    text = dry_run(recipe(tmp_path, [problem(1), problem(2)], prompt="{question}{reference_answer}", **fields))
+    assert "0 replies are stored" in text
+    assert "at most 80 reply tokens" in text
+    assert "cost" not in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("cost", "text"), [(None, "unknown"), (0.0, "0"), (0.001234, "0.0012"), (1234.5, "1,234.50")])
+def test_a_cost_has_digits_enough(cost, text):
+    assert money(cost) == text
 
 
 # ------------------------------------------------------------------ a real connection
@@ -275,13 +466,14 @@ def test_the_policy_writes_its_own_guidance(tmp_path, demo_model):
         prompt=prompt,
         max_tokens=40,
     )
-    first = write_guidance(made)
-    assert first["last_run"]["asked"] >= 3
-    assert first["written"] + first["refused"] == 3
-    before = result(tmp_path / "out")
-    second = write_guidance(made)
-    assert second["last_run"]["asked"] == 0
-    assert result(tmp_path / "out") == before
+    replies = []
+    for asked in (True, False):  # it answers sums, so its replies are refused, each with its reason
+        with pytest.raises(ValueError, match="for any of 3 problems"):
+            write_guidance(made)
+        replies.append((tmp_path / "out/refused.jsonl").read_bytes())
+        assert (json.loads((tmp_path / "out/last_run.json").read_text())["asked"] >= 3) == asked
+    assert len(replies[0].splitlines()) == 3
+    assert replies[0] == replies[1]
 
 
 @pytest.mark.e2e
@@ -307,13 +499,14 @@ def test_guidance_from_a_real_server(tmp_path, demo_model):
         teacher = ChatConfig(model=str(demo_model), base_url=base_url, api_key_env=None, max_tokens=24, concurrency=4)
         rows = [replace(problem(i), question=f"{i}+4=") for i in range(10, 14)]
         made = recipe(tmp_path, rows, chat=teacher, prompt="{question}{reference_answer}")
-        summary = write_guidance(made)
-        assert summary["failed"] == 0
-        assert summary["written"] + summary["refused"] == 4
-        assert summary["last_run"]["asked"] >= 4
-        before = result(tmp_path / "out")
-        assert write_guidance(made)["last_run"]["asked"] == 0
-        assert result(tmp_path / "out") == before
+        replies = []
+        for asked in (True, False):
+            with pytest.raises(ValueError, match="for any of 4 problems"):
+                write_guidance(made)
+            replies.append((tmp_path / "out/refused.jsonl").read_bytes())
+            assert (json.loads((tmp_path / "out/last_run.json").read_text())["asked"] >= 4) == asked
+        assert len(replies[0].splitlines()) == 4
+        assert replies[0] == replies[1]
     finally:
         server.terminate()
         server.wait(timeout=20)

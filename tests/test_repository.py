@@ -20,7 +20,7 @@ LAYERS = [
     {"guidance", "self_guidance", "evaluation", "analysis", "preparation", "problem_views"},
     {"algorithm", "metrics", "leaks"},
     {"samplers", "graders", "logprobs", "run_folder", "progress", "interrupts", "columns", "cleaning"},
-    {"prompts", "problems", "policy", "recipes", "sources", "chat_api", "chat_endpoint", "reply_cache"},
+    {"prompts", "problems", "points", "policy", "recipes", "sources", "chat_api", "chat_endpoint", "reply_cache"},
     {"types", "config", "equations"},
 ]
 FREE = {"types", "config", "equations"}

@@ -15,7 +15,7 @@ from guide_rl import graders
 from guide_rl.cli import main
 from guide_rl.columns import RULES, RowRejected, shuffled_choices, to_problem
 from guide_rl.config import GeneratorConfig, ProblemsRecipe, SourceConfig
-from guide_rl.guidance import POINTS, guidance_at
+from guide_rl.points import POINTS, guidance_at
 from guide_rl.preparation import prepare
 from guide_rl.problems import load_problems
 from guide_rl.recipes import read_recipe

@@ -42,9 +42,9 @@ class ChatConfig:
     stop_after_failures: int | None = 20
     """Stop everything when this many requests in a row have failed for good: the endpoint is down, or refuses what the recipe asks for; null never stops."""
     prompt_price: float | None = None
-    """Price of a million prompt tokens; null means unknown."""
+    """Price of a million prompt tokens, in any unit (dollars); costs are shown in it; null means unknown."""
     completion_price: float | None = None
-    """Price of a million reply tokens; null means unknown."""
+    """Price of a million reply tokens, in the same unit; null means unknown."""
 
     def __post_init__(self) -> None:
         at_least_1 = ("max_tokens", "concurrency", "requests_per_minute", "tokens_per_minute", "tries")
@@ -68,6 +68,12 @@ class ChatConfig:
             f"chat.parameters cannot hold {', '.join(own)}; one reply is read, whole, and the rest has fields of its own",
         )
 
+    def cost(self, prompt_tokens: int, completion_tokens: int | None) -> float | None:
+        """The price of tokens; None where it is unknown."""
+        if self.prompt_price is None or self.completion_price is None or completion_tokens is None:
+            return None
+        return (prompt_tokens * self.prompt_price + completion_tokens * self.completion_price) / 1e6
+
 
 @dataclass(frozen=True)
 class GuidanceRecipe:
@@ -76,7 +82,7 @@ class GuidanceRecipe:
     problems: str
     """JSON lines file of problems; the teacher sees the solution, or the answer where there is none."""
     out: str = "data/guidance"
-    """The folder to write; the same recipe may be run on it again."""
+    """The folder to write; the same recipe may be run on it again, also with more problems."""
     writer: Literal["teacher", "policy"] = "teacher"
     """Who writes: a chat endpoint (chat), or the policy itself from the reference solution (model)."""
     chat: ChatConfig | None = None
@@ -92,9 +98,11 @@ class GuidanceRecipe:
     prompt: str = TEACHER_PROMPT
     """What is asked; must hold {question} and {reference_answer}."""
     level: int | None = None
-    """How many of the points become the guidance, weakest first; null means all. The others stay in metadata."""
+    """How many of the points become the guidance, weakest first; null means all. The others stay in metadata. Problems that come with points are cut likewise."""
     overwrite: bool = False
     """Ask for problems that have guidance already, too."""
+    check_kept: bool = True
+    """Look for the answer in guidance that problems come with, too: where it is found, new guidance is asked for."""
     cache: str | None = None
     """Folder of stored replies and verdicts, which recipes may share; null means OUT/cache."""
 
