@@ -222,12 +222,14 @@ def test_what_is_told_of_a_failure_is_short_and_cannot_steer_a_terminal(folder: 
     assert error.splitlines()[-1].startswith(("ValueError", "zoo.Unspeakable"))
 
 
+@pytest.mark.e2e
 def test_a_timeout_ends_what_the_grader_started(pool: GraderPool) -> None:
     mark = f"mark-{os.getpid()}"
     assert pool.submit(_problem(mark, "zoo:sleeps_on"), _rollout("")).result().verdict == "timeout"
     assert _comes_true(lambda: not _running(mark))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", ["fills_memory", "fills_memory_slowly"])
 def test_what_exceeds_the_memory_is_wrong(small_pool: GraderPool, name: str) -> None:
     assert small_pool.submit(_problem(grader=f"zoo:{name}"), _rollout("")).result() == Grade(0.0, False, "memory")
@@ -256,6 +258,7 @@ def test_workers_do_not_import_the_callers_main_module_nor_torch(folder: Path) -
     assert run.stdout.split() == ["main", "[]"]
 
 
+@pytest.mark.e2e
 def test_ctrl_c_ends_program_and_workers_at_once(folder: Path) -> None:
     script = """
         import os, signal, threading
@@ -276,6 +279,7 @@ def test_ctrl_c_ends_program_and_workers_at_once(folder: Path) -> None:
         os.kill(int(run.stdout), 0)
 
 
+@pytest.mark.e2e
 def test_a_worker_whose_parent_was_killed_ends_too(folder: Path) -> None:
     script = """
         import os, signal, time
