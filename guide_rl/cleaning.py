@@ -3,23 +3,66 @@
 Two questions are near-duplicates when the Jaccard similarity of their shingles (runs of `n` words or signs) reaches the
 threshold. MinHash signatures in bands (rensa) propose pairs, exact similarity decides, so that there are no false alarms; a
 pair of similarity 0.7 is proposed with probability 0.9998, one of 0.6 with 0.988, one of 0.5 with 0.873.
+
+A question matches one of an evaluation set when it holds that share of its shingles, whatever else it holds, such as an
+instruction behind it. All such pairs are found: enough of a question's shingles means one of its few rarest.
 """
 
 import re
 import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from math import ceil
 from typing import Any, Literal
 
 from guide_rl.config import DuplicatesConfig
 
-_WORD = re.compile(r"[⺀-鿿가-힯]|[^\W⺀-鿿가-힯]+|[^\w\s]")
+_WORD = re.compile(
+    r"[0-9]+(?:\.[0-9]+)?|(?![\u3000-\u303f])[⺀-鿿가-힯]|[^\W0-9_⺀-鿿가-힯]+|[+\-*/^_=<>|!%]"
+    r"|[^\w\s\x00-\x7f\u2014\u2018-\u201f\u3000-\u303f]"
+)
+"""Numbers, words and what is no punctuation: brackets, quotation marks and backslashes are left out."""
+_DELIMITERS = re.compile(r"\$|(?<!\\)\\[()\[\]]")
+_THOUSANDS = re.compile(r"(?<=[0-9])(?:,|\{,\})(?=[0-9]{3}(?![0-9]))")
+_COMMAND = re.compile(r"\\(?:([a-z]+)|[,;:! ])")
+_COMMANDS = {
+    **dict.fromkeys(("dfrac", "tfrac", "cfrac"), "frac"),
+    **dict.fromkeys(("left", "right", "big", "bigg", "bigl", "bigr", "displaystyle", "textstyle", "limits"), ""),
+    **dict.fromkeys(("quad", "qquad", "text", "textbf", "textit", "mbox", "mathrm", "mathbf", "operatorname"), ""),
+    **dict.fromkeys(("leq", "leqslant"), "le"),
+    **dict.fromkeys(("geq", "geqslant"), "ge"),
+    "neq": "ne",
+    "lt": "<",
+    "gt": ">",
+}
+"""LaTeX commands (in small letters) in one spelling, or left out."""
+_SIGNS = {
+    "<=": " le ",
+    ">=": " ge ",
+    "\u2264": " le ",
+    "\u2265": " ge ",
+    "\u2260": " ne ",
+    "\u00d7": " times ",
+    "\u00b7": " cdot ",
+    "\u22c5": " cdot ",
+    "\u00f7": " div ",
+    "\u03c0": " pi ",
+    "\u2212": "-",
+    "\u2010": "-",
+    "\u2013": "-",
+    "\u2044": "/",
+}
+"""Signs as LaTeX has them, or as ASCII."""
+_SIGN = re.compile("|".join(_SIGNS))
 _PERMUTATIONS, _BANDS = 128, 32
 _AT_ONCE = 2048
 _REACH = 64
 """How many texts of a bucket the others of it are compared with; without a limit a bucket of n would cost n * n."""
+_FEW = 10
+"""An evaluation question of fewer shingles must be there as a whole, or similar: any text may hold most of them."""
 _SLACK = 0.2
 """How far the signatures' estimate may fall below the threshold: five standard errors."""
 
@@ -33,17 +76,25 @@ class Match:
     kind: Literal["exact", "near"]
     """Spelled alike, or similar."""
     similarity: float
-    """Jaccard similarity of the shingles."""
+    """Jaccard similarity of the shingles; with an evaluation question, see `overlap`."""
 
 
 def normalised(question: str) -> str:
-    """One spelling for questions that differ in case, spaces, `$` and Unicode forms only."""
-    return " ".join(unicodedata.normalize("NFKC", question).casefold().replace("$", " ").split())
+    r"""One spelling for questions that differ in case, spaces, LaTeX delimiters (`$`, `\(`, `\[`) and Unicode forms only."""
+    return " ".join(_DELIMITERS.sub(" ", unicodedata.normalize("NFKC", question).casefold()).split())
+
+
+def words_of(question: str) -> list[str]:
+    """The words, numbers and signs of a question, without punctuation, and with one spelling for what LaTeX has many of."""
+    text = normalised(question)
+    plain = _COMMAND.sub(lambda command: f" {_COMMANDS.get(command[1], command[1] or '')} ", text)
+    plain = _THOUSANDS.sub("", _SIGN.sub(lambda sign: _SIGNS[sign[0]], plain))
+    return _WORD.findall(plain) or [text]
 
 
 def shingles(question: str, n: int) -> frozenset[str]:
     """The runs of n words or signs of a question; of a shorter one, all of it."""
-    words = _WORD.findall(normalised(question))
+    words = words_of(question)
     return frozenset(" ".join(words[i : i + n]) for i in range(max(1, len(words) - n + 1)))
 
 
@@ -51,6 +102,12 @@ def similarity(a: frozenset[str], b: frozenset[str]) -> float:
     """Jaccard similarity: shared over all."""
     shared = len(a & b)
     return shared / (len(a) + len(b) - shared)
+
+
+def overlap(evaluation: frozenset[str], question: frozenset[str]) -> float:
+    """The share of an evaluation question's shingles that a question holds; of a very short one, similarity unless all."""
+    share = len(evaluation & question) / len(evaluation)
+    return share if share == 1 or len(evaluation) >= _FEW else similarity(evaluation, question)
 
 
 def find_matches(
@@ -69,19 +126,14 @@ def find_matches(
         Index -> its match: the first evaluation question where there is one, else the first question that stays.
     """
     matches = _exact_matches(questions, reference, exact=config.exact)
-    alone = [i for i in range(len(questions)) if i not in matches]
-    if not (config.near or reference):
-        return matches
-    import numpy as np
-
-    signatures = _signatures(questions, alone, config.shingle)
-    evaluation = sum(i < reference for i in alone)
-    proposed = _pairs(signatures, None, range(evaluation))
+    if reference:
+        matches |= _evaluation_matches(questions, reference, matches, config)
     if config.near:
-        keys = [hash_64(answers[i]) if config.same_answer else 0 for i in alone]
-        among = range(evaluation, len(alone))
-        proposed = _distinct(np.concatenate([proposed, _pairs(signatures, keys, among)]))
-    return matches | _verified(questions, alone, _likely(signatures, proposed, config.threshold), config)
+        alone = [i for i in range(reference, len(questions)) if i not in matches]
+        signatures = _signatures(questions, alone, config.shingle)
+        pairs = _pairs(signatures, [hash_64(answers[i]) if config.same_answer else 0 for i in alone])
+        matches |= _verified(questions, alone, _likely(signatures, pairs, config.threshold), config)
+    return matches
 
 
 def hash_64(text: str) -> int:
@@ -133,6 +185,29 @@ def _exact_matches(questions: Sequence[str], reference: int, *, exact: bool) -> 
     return matches
 
 
+def _evaluation_matches(
+    questions: Sequence[str], reference: int, matches: dict[int, Match], config: DuplicatesConfig
+) -> dict[int, Match]:
+    """The questions without a match that hold enough of an evaluation question; the first of several is named."""
+    sets = [shingles(question, config.shingle) for question in questions[:reference]]
+    counts = Counter(shingle for held in sets for shingle in held)
+    holders: dict[str, list[int]] = defaultdict(list)
+    for i, held in enumerate(sets):
+        # Who lacks all of these holds too few of the others.
+        rarest = sorted(held, key=lambda shingle: (counts[shingle], shingle))
+        for shingle in rarest[: len(held) - ceil(config.threshold * len(held) - 1e-9) + 1]:
+            holders[shingle].append(i)
+    found = {}
+    for i in range(reference, len(questions)):
+        if i not in matches:
+            held = shingles(questions[i], config.shingle)
+            for earlier in sorted({holder for shingle in held for holder in holders.get(shingle, ())}):
+                if (score := overlap(sets[earlier], held)) >= config.threshold:
+                    found[i] = Match(earlier, "near", score)
+                    break
+    return found
+
+
 def _signatures(questions: Sequence[str], chosen: Sequence[int], n: int) -> Any:
     """MinHash signatures of the chosen questions, uint32 [chosen, _PERMUTATIONS]."""
     import numpy as np
@@ -145,27 +220,21 @@ def _signatures(questions: Sequence[str], chosen: Sequence[int], n: int) -> Any:
     return signatures
 
 
-def _pairs(signatures: Any, keys: Sequence[int] | None, among: range) -> Any:
-    """Pairs of rows that agree in a band, as sorted codes later * rows + earlier: the earlier one in `among`.
-
-    With keys, both are in `among` and have equal ones; without, the later one is outside.
-    """
+def _pairs(signatures: Any, keys: Sequence[int]) -> Any:
+    """Pairs of rows with equal keys that agree in a band, as sorted codes later * rows + earlier."""
     import numpy as np
 
     rows = len(signatures)
-    first = 0 if keys is None else among.start
     width = signatures.shape[1] // _BANDS
     codes = np.empty(0, np.int64)
     for band in range(_BANDS):
-        marks = np.zeros(rows, np.uint64) if keys is None else np.array(keys, np.uint64)
+        marks = np.array(keys, np.uint64)
         for column in range(band * width, (band + 1) * width):
             marks = marks * np.uint64(0x9E3779B97F4A7C15) + signatures[:, column] + np.uint64(1)
             marks ^= marks >> np.uint64(29)
         found = [codes]
-        for bucket in _buckets(marks[first:]):
-            members = bucket + first
-            earlier = members[members < among.stop][:_REACH, None]
-            later = members[None, members >= (among.stop if keys is None else first)]
+        for members in _buckets(marks):
+            earlier, later = members[:_REACH, None], members[None, :]
             found.append((later * rows + earlier)[later > earlier])
         codes = _distinct(np.concatenate(found))
     return codes

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from guide_rl import preparation
-from guide_rl.cleaning import find_matches, normalised, shingles, similarity, splits_of
+from guide_rl.cleaning import find_matches, normalised, shingles, similarity, splits_of, words_of
 from guide_rl.cli import main
 from guide_rl.config import DuplicatesConfig, ProblemsRecipe
 from guide_rl.preparation import prepare
 from guide_rl.problems import load_problems
 from guide_rl.recipes import read_recipe
 
-WORDS = [f"word{i}" for i in range(22)]
+WORDS = [f"word{letter}" for letter in "abcdefghijklmnopqrstuv"]
 
 
 def corpus(seed: int, count: int = 120) -> tuple[list[str], list[str]]:
@@ -56,6 +56,8 @@ def slow_matches(questions, answers, reference, config):
             for j in sorted(keep):
                 a, b = slow_shingles(questions[j], config.shingle), slow_shingles(question, config.shingle)
                 alike = len(a & b) / len(a | b) >= config.threshold
+                held = len(a & b) / len(a)
+                alike |= j < reference and held >= config.threshold and (held == 1 or len(a) >= 10)
                 allowed = j < reference or (config.near and (not config.same_answer or answers[j] == answers[i]))
                 if alike and allowed:
                     first = j
@@ -102,7 +104,12 @@ def test_similarity_is_that_of_the_sets():
 
 @pytest.mark.parametrize(
     ("a", "b"),
-    [("What  is\n$x$?", "what is x ?".replace("x ?", "x?")), ("ﬁnd \uff12", "Find 2"), ("Straße", "STRASSE")],
+    [
+        ("What  is\n$x$?", "what is x ?".replace("x ?", "x?")),
+        ("ﬁnd \uff12", "Find 2"),
+        ("Straße", "STRASSE"),
+        (r"\(x\) \[y\]", "$x$ $$y$$"),
+    ],
 )
 def test_spelling_does_not_make_a_question_another(a, b):
     assert normalised(a).replace(" ", "") == normalised(b).replace(" ", "")
@@ -111,6 +118,40 @@ def test_spelling_does_not_make_a_question_another(a, b):
 @pytest.mark.parametrize(("a", "b"), [("2+3", "2-3"), ("x^2", "x_2"), ("12", "1 2"), ("f(x)", "f[x]")])
 def test_signs_make_a_question_another(a, b):
     assert normalised(a) != normalised(b)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (r"If $x \leq \dfrac{1}{2}$, find $\left(x, 1\right)$.", r"if \( x\le\frac{1}{2} \) find \[(x,\,1)\]"),
+        ("A \"van\" costs $1,240; how far?", "a van costs \\$1240: how far"),
+        (r"Find $x_{2} \times 3 \geq \pi$", "Find x_2 × 3 ≥ π!".replace("!", "...")),  # noqa: RUF001
+        ("几何、问题。", "几何问题"),
+        ("2 − 1", "2 - 1"),  # noqa: RUF001
+    ],
+)  # fmt: skip
+def test_punctuation_and_the_spelling_of_latex_make_no_other_words(a, b):
+    assert words_of(a) == words_of(b)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [("2+3", "2-3"), ("x^2", "x_2"), ("1.5", "15"), ("1,2", "12"), ("5!", "5"), ("?", "!?")]
+)
+def test_operators_and_numbers_make_other_words(a, b):
+    assert words_of(a) != words_of(b)
+
+
+LONG = "A boat runs 10 miles in 2 hours down the long river before noon; how fast is it there, and how far from home?"
+SUFFIX = " Please reason step by step, and put your final answer within \\boxed{}."
+
+
+def test_what_stands_around_an_evaluation_question_does_not_hide_it():
+    others = ["What is the sum of 2 and 3 here?" + SUFFIX, "Factor $t^2-25$." + SUFFIX]
+    copies = [f"## Problem\n\n{LONG}{3 * SUFFIX}", "Factor \\(t^2 - 49\\)." + SUFFIX]
+    evaluation = [LONG, "Factor $t^2-49$.", "What is the sum?"]
+    found = find_matches([*evaluation, *copies, *others], ["1"] * 7, 3, DuplicatesConfig(near=False))
+    assert {i: match.earlier for i, match in found.items()} == {3: 0, 4: 1, 5: 2}
+    assert found[3].similarity == 1
 
 
 def test_other_numbers_with_another_answer_are_a_variant_and_evaluation_problems_match_all_the_same():

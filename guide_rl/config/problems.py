@@ -72,13 +72,13 @@ class DuplicatesConfig:
     """Which questions count as the same."""
 
     exact: bool = True
-    """Reject questions that an earlier one spells alike, but for case, spaces, `$` and Unicode forms."""
+    """Reject questions that an earlier one spells alike, but for case, spaces, `$`, `\\(`, `\\[` and Unicode forms."""
     near: bool = True
-    """Reject questions whose shingles overlap with an earlier one's; turn off for procedural problems and evaluation sets."""
+    """Reject questions whose shingles overlap with an earlier one's; turn off for problems from templates and evaluation sets."""
     threshold: float = 0.7
-    """Smallest Jaccard similarity of two near-duplicates' shingles; also for decontamination."""
+    """Smallest Jaccard similarity of two near-duplicates' shingles; for `against`, smallest share of an evaluation question's."""
     shingle: int = 3
-    """Words (or signs) of a shingle."""
+    """Words (or signs) of a shingle; punctuation is none, LaTeX has one spelling."""
     same_answer: bool = True
     """Near-duplicates must have answers of the same spelling; otherwise they are variants and both stay. Decontamination does not look at answers."""
 
