@@ -7,6 +7,7 @@ planted in its hints, in every form that makes sense for it; each miss is printe
 
 import importlib.util
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -74,6 +75,8 @@ def plants(problem: Problem) -> Iterator[tuple[str, str]]:
     yield "boxed", f"You should get $\\boxed{{{answer}}}$."
     yield "Markdown", f"The answer: **{answer}**"
     number = _fraction(answer)
+    if answer in "ABCDEFGHIJ":
+        yield "choice", f"Pick {answer}."
     if number is not None:
         yield from _numbers(number, answer)
     else:
@@ -100,6 +103,8 @@ def _numbers(number: Fraction, answer: str) -> Iterator[tuple[str, str]]:
     if (10**6 * number).denominator == 1:
         yield "decimal", f"You get {float(number):.6f}."
         yield "per cent", f"You get {float(100 * number):.4f}%."
+        yield "per cent in words", f"You get {_short(100 * number)} per cent."
+        yield "percent in words", f"You get {_short(100 * number)} percent."
     else:
         yield "rounded decimal", f"You get about {float(number):.4f}."
     if abs(number) >= 1000 and bottom == 1:
@@ -113,6 +118,21 @@ def _numbers(number: Fraction, answer: str) -> Iterator[tuple[str, str]]:
         yield "scientific, e", f"There are {mantissa}e{int(power)} of them."
     for words in list(spelled_out(number))[:1]:
         yield "in words", f"You will end with {words}."
+        if "hundred " in words:
+            yield "in words with and", f"You will end with {words.replace('hundred ', 'hundred and ')}."
+    if bottom == 1 and number > 100 and top % 100 and top < 1000:
+        yield "hundreds", f"You will end with {top // 100} hundred {top % 100}."
+    if bottom == 1 and number >= 10**6 and top % 1000 == 0:
+        yield "millions", f"You will end with {_short(number / 10**6)} million."
+    if bottom == 1 and math.isqrt(max(top, 0)) ** 2 == top > 3:
+        yield "squared", f"It is {math.isqrt(top)} squared."
+    if number == 12:
+        yield "dozen", "You will end with a dozen."
+
+
+def _short(number: Fraction) -> str:
+    """A decimal without zeros at its end."""
+    return f"{float(number):.4f}".rstrip("0").rstrip(".")
 
 
 def _formulas(answer: str) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import random
 import runpy
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from guide_rl.demo.world import problems as demo_problems
 from guide_rl.leaks import LeakCheck, quick_leak
 from guide_rl.leaks.formulas import same
 from guide_rl.leaks.math_text import stated
+from guide_rl.leaks.number_words import spelled_out, worded
 from guide_rl.types import Problem
 
 BENCHMARK = runpy.run_path(str(Path(__file__).parent.parent / "benchmarks/leaks.py"))
@@ -69,6 +71,23 @@ def check():
         (r"\log_2 7", r"$\frac{\ln 7}{\ln 2}$"),
         (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"the vector $\begin{pmatrix} 2/2 \\ 2 \end{pmatrix}$"),
         ("55", r"$\sum_{i=1}^{10} i$"),
+        ("242", "two hundred and forty-two of them"),
+        ("242", "there are 2 hundred 42"),
+        ("3/8", "37.5 per cent"),
+        ("3/8", "37.5 percent of all"),
+        ("1/2", "fifty percent"),
+        ("1500000", "about 1.5 million"),
+        ("20000", "twenty thousand ways"),
+        ("100", "it is 10 squared"),
+        ("12", "a dozen"),
+        ("-42", "minus forty-two"),
+        ("3 and 5", "take three and then five"),
+        ("B", "Pick B"),
+        ("B", "Choose **B**, then check."),
+        ("B", "B is right"),
+        ("May", "It is in May."),
+        ("May", "think of 'may'"),
+        ("Will", "The answer is will."),
     ],
 )
 def test_the_answer_is_found_in_every_form(check, answer, text):
@@ -95,6 +114,12 @@ def test_the_answer_is_found_in_every_form(check, answer, text):
         ("London", "Which city has the most bridges?"),
         (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"rotate $\begin{pmatrix} 2 \\ 2 \end{pmatrix}$"),
         ("5050", r"$\sum_{i=1}^{10} i$"),
+        ("42", "there are one hundred and forty-two"),
+        ("2", "the length squared"),
+        ("May", "You may recall the order of months."),
+        ("Will", "You will see."),
+        ("same", "They have the same number."),
+        ("B", "Choose B and C on the circle."),
     ],
 )
 def test_what_is_not_the_answer_is_left_alone(check, answer, text):
@@ -141,6 +166,13 @@ def test_the_demos_guidance_gives_nothing_away(check):
     hard = demo_problems("train", easy=1, hard=300, seed=3)[1:]
     assert not [row.id for row in hard if check.find(row, row.guidance)]
     assert check.find(hard[0], f"split {hard[0].answer}") == hard[0].answer
+
+
+def test_numbers_in_words_are_read_back():
+    draw = random.Random(0).randrange
+    numbers = [draw(2, 10**digits + 2) for digits in range(1, 9) for _ in range(100)]
+    for number in map(Fraction, numbers):
+        assert [value for _, value, _ in worded(next(spelled_out(number)))] == [number]
 
 
 def test_verdicts_are_kept(tmp_path):

@@ -25,6 +25,8 @@ class Answer:
     """The letter of a multiple-choice answer."""
     names: frozenset[str] = frozenset()
     """What the answer says is equal to its parts: the x of x = 5."""
+    prose: bool = False
+    """Whether it is a sentence; its parts are then the numbers in it."""
 
 
 _OR = re.compile(
@@ -61,7 +63,11 @@ def _reading(form: str) -> Answer:
     words = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", " ", form))
     prose = not parts or (len(words) >= 2 and spelled is None)
     return Answer(
-        tuple(parts), spelled or form, (plain_words(form),) if prose else _number_words(parts), names=_names(form)
+        tuple(parts),
+        spelled or form,
+        (plain_words(form),) if prose else _number_words(parts),
+        names=_names(form),
+        prose=prose,
     )
 
 
@@ -101,12 +107,10 @@ def _has_other(found: Sequence[Formula], formula: Formula) -> bool:
 
 
 def _number_words(parts: Sequence[str]) -> tuple[str, ...]:
-    """How a single number is spelled in words."""
+    """How a single number is spelled in words, where `reading` does not read the words as a number."""
     number = value_of(parts[0]) if len(parts) == 1 else None
-    if not isinstance(number, Fraction):
-        return ()
-    per_cent = [f"{words} per{gap}cent" for words in spelled_out(number * 100) for gap in ("", " ")]
-    return (*spelled_out(number), *(per_cent if parts[0].endswith("%") else ()))
+    read = isinstance(number, Fraction) and number.denominator == 1 and abs(number) > 1
+    return tuple(spelled_out(number)) if isinstance(number, Fraction) and not read else ()
 
 
 @lru_cache(maxsize=4096)

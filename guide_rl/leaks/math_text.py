@@ -53,6 +53,9 @@ _RESPELLED = tuple(
     for pattern, replacement in (
         (r"\\\$", " "),
         (r"\\%", "%"),
+        (r"(?i)(?<=[0-9])[ -]?per ?cent\b", "%"),
+        (r"((?<![A-Za-z\\])[A-Za-z]|[0-9)}])\s+squared\b", r"\1^2"),
+        (r"((?<![A-Za-z\\])[A-Za-z]|[0-9)}])\s+cubed\b", r"\1^3"),
         (r"\^?\{?(?:\\circ|\\degree|°)(?![A-Za-z])\}?", ""),
         (r"\\(?:text|mathrm|mbox|textbf|textit|mathbf|operatorname)\*?\s*\{([^{}]*)\}", r" \1 "),
         (r"\\(?:left|right|displaystyle|limits|big|Big)(?![A-Za-z])|\\[,;:! ]|~|\\q?quad(?![A-Za-z])", " "),

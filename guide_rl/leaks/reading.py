@@ -10,7 +10,7 @@ from guide_rl.leaks import formulas
 from guide_rl.leaks.answers import Answer, plain_words, readings, values_of
 from guide_rl.leaks.formulas import Number, close, letters
 from guide_rl.leaks.math_text import Formula, stated
-from guide_rl.leaks.number_words import ONES, TENS
+from guide_rl.leaks.number_words import worded
 
 _MARK = re.compile(r"^[*_#> \t-]*(?:hint[ \t]*)?([1-5])[.):][*_]*(?=[ \t]+\S)", re.IGNORECASE | re.MULTILINE)
 _BLOCK = re.compile(r"(\\begin\s*\{(\w*matrix|array)\}.*?\\end\s*\{\2\})", re.DOTALL)
@@ -21,6 +21,16 @@ _CLAUSE_END = (
 _SAYS_NOTHING = frozenset(
     "yes no true false none never always possible impossible even odd positive negative zero one".split()
 )
+_COMMON = frozenset(
+    (
+        "a all an and any art as at be bill both but by can case dawn do each earnest equal even faith false first for frank "
+        "from given grace grant has hope how if in it its jack joy just last left less like line many mark may more most must "
+        "next no not odd of off on once only or order other out over part pat point rich right rob rose same set side so some "
+        "square sum sue than that the then there these this those time to true two up use violet was we west what when where "
+        "which while who why will with would yes you"
+    ).split()
+)
+"""Words that stand in hints anyway: as an answer, they count in the answer's own capitals, in quotes, or as the answer."""
 
 
 @dataclass
@@ -40,13 +50,12 @@ def quick_leak(question: str, answer: str, text: str) -> Finding:
     if blocks := _BLOCK.findall(answer):
         return _block_leak(blocks[0][0], question, text)
     asked = _asked(question)
-    found: list[Formula] | None = None
     for wanted in readings(answer):
         if (phrase := _phrase(wanted, asked, text)) is not None:
             return Finding(phrase)
         if not wanted.parts or _states(asked, wanted):
             continue
-        found = stated(text) if found is None else found
+        found = _all_stated(text, least=10 if wanted.prose else 2)
         candidates = [
             formula
             for formula in found
@@ -58,6 +67,16 @@ def quick_leak(question: str, answer: str, text: str) -> Finding:
         if leak is not None:
             return Finding(leak)
     return finding
+
+
+def _all_stated(text: str, least: int = 2) -> list[Formula]:
+    """The formulas that a text states, and the numbers, from `least` on, that it spells in words."""
+    found = stated(text)
+    for start, number, percent in worded(text):
+        if percent or abs(number) >= least:
+            before = re.search(r"(\w+)\W*$", text[max(0, start - 40) : start])
+            found.append(Formula(f"{number}{'%' * percent}", before[1].lower() if before else "", group=len(found) + 1))
+    return found
 
 
 def _block_leak(answer: str, question: str, text: str) -> Finding:
@@ -101,7 +120,7 @@ class Asked:
 @lru_cache(maxsize=256)
 def _asked(question: str) -> Asked:
     """What the question states, with the numbers that it writes out; arithmetic in it is no statement of its result."""
-    found = stated(question)
+    found = _all_stated(question)
     numbers = [
         number for formula in found if _LITERAL.fullmatch(formula.spelled) for number in values_of(formula.spelled)
     ]
@@ -227,8 +246,11 @@ def _phrase(wanted: Answer, asked: Asked, text: str) -> str | None:
         letter = wanted.choice
         found = re.search(
             rf"\\boxed\s*\{{\W*(?:\\text\W*)?{letter}\W*\}}|{_STATEMENT}(?:option|choice)?\W*{letter}(?![\w'])"
-            rf"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s*\(?{letter}(?![\w'])|\({letter}\)",
+            rf"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s*\(?{letter}(?![\w'])|\({letter}\)"
+            rf"|\b(?:[Pp]ick|[Cc]hoose|[Ss]elect|[Mm]ark)\s+(?:option|choice|answer|letter)?[\W_]*{letter}[*)_$]*(?=[.,;:!]|\s*$)"
+            rf"|\b{letter}\)?\s+is\s+(?:the\s+)?(?:correct|right)\b",
             text,
+            re.MULTILINE,
         )
         return found[0].strip() if found else None
     words = None
@@ -244,16 +266,11 @@ def _phrase(wanted: Answer, asked: Asked, text: str) -> str | None:
                 found = re.search(_CLAUSE_END + phrase + r"(?=\s*(?:[.;:!)\n]|$))", text, re.IGNORECASE)
             if found:
                 return found[0]
-        elif (at := words.find(f" {phrase} ")) >= 0 and not (wanted.parts and _in_a_longer_number(words, at, phrase)):
+        elif phrase in _COMMON and not wanted.parts:
+            own = "" if wanted.whole.islower() else rf"|\b{re.escape(wanted.whole)}\b"
+            said = rf"(?i:{_STATEMENT}{phrase}\b|[\"'`*{{\u201c\u2018]{phrase}[\"'`*}}\u201d\u2019])"
+            if found := re.search(said + own, text):
+                return found[0]
+        elif f" {phrase} " in words:
             return phrase
     return None
-
-
-_NUMBER_WORDS = frozenset((*ONES, *TENS[2:], "hundred", "thousand", "million"))
-
-
-def _in_a_longer_number(words: str, at: int, phrase: str) -> bool:
-    """Whether the number in words is part of a larger one everywhere: the two of twenty two."""
-    before = words[:at].rsplit(maxsplit=1)[-1:]
-    after = words[at + len(phrase) + 1 :].split(maxsplit=1)[:1]
-    return bool({*before, *after} & _NUMBER_WORDS)
