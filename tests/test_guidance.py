@@ -107,6 +107,7 @@ def result(folder):
             "1. **Understand**\n\nThe parity.\n\n2. **Plan**\n\nUse induction.\n\nGood luck!",
             ["**Understand** The parity.", "**Plan** Use induction."],
         ),
+        ("1. One.\n2. Two.\n\n   More.\n\nBye.", ["One.", "Two. More."]),
         ("1. One.\n---\n2. Two.\n\n---\nBye.", ["One.", "Two."]),
         ("\n".join(f"{i}. P{i}" for i in range(1, 9)), ["P1", "P2", "P3", "P4", "P5"]),
         # Thoughts.
