@@ -4,17 +4,21 @@ A field is mapped to a column, or to [column, rule, ...], the rules applied in t
 `"{question}\n\n{starter_code}"`, is a text with the values of those columns in it.
 """
 
+import ast
 import base64
 import io
 import json
+import math
 import pickle
 import random
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from guide_rl.config import SourceConfig
+from guide_rl.graders import GRADERS
 from guide_rl.graders.answer_text import final_answer
 from guide_rl.points import POINTS, numbered
 from guide_rl.sources.rows import Row
@@ -25,6 +29,9 @@ TEXT_FIELDS = ("question", "answer", "solution", "guidance", "grader", "stratum"
 _REQUIRED = ("question", "answer")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LARGEST_TESTS = 2**28
+_GRADERS = (*sorted(GRADERS), "unit_tests")
+_LIST = re.compile(r"\[\s*(['\"]).*\1\s*\]", re.DOTALL)
+"""A list of texts that was written as one text."""
 
 
 class RowRejected(ValueError):
@@ -102,8 +109,14 @@ def strip(text: str) -> str:
 
 
 def from_json(text: str) -> Any:
-    """The value of a JSON text."""
-    return json.loads(text)
+    """The value of a JSON text, or of a list or dict as Python writes it."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        try:
+            return ast.literal_eval(text)
+        except (SyntaxError, ValueError):
+            raise ValueError(f"neither JSON nor a list or dict of Python: {text:.80}") from None
 
 
 def test_cases(text: str) -> list[Any]:
@@ -163,6 +176,8 @@ def check_map(name: str, source: SourceConfig) -> None:
             raise ValueError(
                 f"sources.{name}: {field!r} is no field of a problem; use id, {', '.join(TEXT_FIELDS)}, metadata.NAME"
             )
+    if (grader := source.constants.get("grader")) is not None and not _is_grader(grader):
+        raise ValueError(f"sources.{name}.constants: {_no_grader(grader)}")
     for field, spec in source.columns.items():
         if field in source.constants:
             raise ValueError(f"sources.{name}: {field} has a column and a constant; remove one of them")
@@ -185,7 +200,7 @@ def to_problem(row: Row, number: int, name: str, source: SourceConfig, seed: int
     """
     for column, wanted in source.where.items():
         value = _value(row, column)
-        if value not in (wanted if isinstance(wanted, list) else [wanted]):
+        if _spelled(value) not in map(_spelled, wanted if isinstance(wanted, list) else [wanted]):
             raise RowRejected("filtered", f"{column} is {value!r}")
     if source.choices:
         row = {**row, **shuffled_choices([_text(_value(row, column), column) for column in source.choices], seed, row)}
@@ -206,12 +221,42 @@ def to_problem(row: Row, number: int, name: str, source: SourceConfig, seed: int
                 values[field], metadata[POINTS] = numbered(points), points
         elif value is not None and (text := _text(value, field)).strip():
             values[field] = text
+    if _LIST.fullmatch(values.get("answer", "").strip()):
+        raise RowRejected("malformed", f"the answer is a list, {values['answer']:.80}; use [COLUMN, from_json, first]")
     for field in _REQUIRED:
         if field not in values:
-            raise RowRejected(f"no {field}", f"column {_column(columns.get(field, field))!r} is empty")
+            raise RowRejected(f"no {field}", f"column {_column(columns.get(field, field))!r} is empty or nan")
+    if not _is_grader(grader := values.get("grader", "math")):
+        raise RowRejected("unknown grader", _no_grader(grader))
     values["id"] = f"{name}/{values.get('id', number)}"
     _check_saveable(metadata)
     return Problem(**values, metadata=metadata)
+
+
+def to_question(row: Row, number: int, name: str, source: SourceConfig, seed: int) -> Problem:
+    """A problem of a row's question alone, for comparing: whatever else the row has may be missing or odd.
+
+    Raises:
+        RowRejected: as in `to_problem`, of the question.
+    """
+    columns = {"question": source.columns.get("question", "question")}
+    return to_problem(row, number, name, replace(source, columns=columns, constants={"answer": "?"}), seed)
+
+
+def _is_grader(name: str) -> bool:
+    """Whether problems may name this grader: one of ours, one to come, or the user's own."""
+    return name in _GRADERS or ":" in name
+
+
+def _no_grader(name: str) -> str:
+    """That there is no such grader, and which there are."""
+    return f"no grader {name!r}; use {', '.join(_GRADERS)}, or your own as package.module:function"
+
+
+def _spelled(value: Any) -> str:
+    """A value as text, to compare what a recipe says with what a file holds."""
+    text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return text.casefold() if text.casefold() in ("true", "false") else text
 
 
 def shuffled_choices(choices: Sequence[str], seed: int, row: Row) -> dict[str, str]:
@@ -251,24 +296,41 @@ def _extracted(row: Row, field: str, spec: str | list[str]) -> Any:
     """The value of a field, after its rules; None where the column is empty."""
     column = _column(spec)
     if "{" in column:
-        value: Any = re.sub(r"\{([^{}]+)\}", lambda name: _text(_value(row, name[1]) or "", name[1]), column)
+        value: Any = re.sub(r"\{([^{}]+)\}", lambda name: _cell(_value(row, name[1]), name[1]), column)
     else:
         value = _value(row, column)
     for rule in _rules(spec):
-        if value is None:
-            break
+        if _is_nothing(value):
+            return None
         try:
             value = RULES[rule](value)
-        except (ValueError, TypeError, AttributeError, zlib.error, pickle.UnpicklingError, EOFError) as error:
+        except (TypeError, AttributeError, KeyError):
+            what = f"column {column!r}, rule {rule}: cannot take a {type(value).__name__}"
+            raise RowRejected("malformed", what) from None
+        except (ValueError, zlib.error, pickle.UnpicklingError, EOFError) as error:
             raise RowRejected(f"no {field}", f"column {column!r}, rule {rule}: {error}") from error
-    return value
+    return None if _is_nothing(value) else value
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether a cell is empty: None, or the nan of tables, also written as text."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, str) and value.strip() in ("nan", "NaN"))
+
+
+def _cell(value: Any, column: str) -> str:
+    """A cell as text; of an empty one, no text."""
+    return "" if _is_nothing(value) else _text(value, column)
 
 
 def _text(value: Any, column: str) -> str:
     """A value as text; only text and numbers can be."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise RowRejected("malformed", f"{column!r} is a {type(value).__name__}, not text; maybe a rule can take it")
-    text = str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RowRejected("malformed", f"{column!r} is {value}")
+    text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from guide_rl.cleaning import find_matches, splits_of
-from guide_rl.columns import RowRejected, check_map, needed_columns, to_problem
+from guide_rl.columns import RowRejected, check_map, needed_columns, to_problem, to_question
 from guide_rl.config import GradingConfig, ProblemsRecipe, SourceConfig
 from guide_rl.graders import GRADERS
 from guide_rl.graders.answer_text import plain, plain_number
@@ -32,6 +32,7 @@ from guide_rl.problems import save_problems
 from guide_rl.prompts import Prompts
 from guide_rl.recipes import read_recipe, write_recipe
 from guide_rl.sources import read_rows
+from guide_rl.sources.rows import Row
 from guide_rl.types import Problem
 
 _ANSWERS_AT_ONCE = 256
@@ -109,7 +110,13 @@ def _read(work: Work, recipe: ProblemsRecipe) -> None:
     """Turn the rows of all sources into candidates with ids that differ."""
     ids: dict[str, int] = {}
     for name, source in recipe.sources.items():
-        for number, problem in _problems_of(name, source, recipe.seed, work):
+        task = work.progress.add_task(f"read {name}", total=None)
+        for number, _, problem in _problems_of(name, source, recipe.seed):
+            work.rows[name] += 1
+            work.progress.advance(task)
+            if isinstance(problem, RowRejected):
+                work.reject(name, number, problem.reason, problem.detail)
+                continue
             earlier = ids.setdefault(problem.id, number)
             if earlier != number:
                 work.reject(name, number, "repeated id", f"row {earlier} has the same", id=problem.id)
@@ -117,23 +124,18 @@ def _read(work: Work, recipe: ProblemsRecipe) -> None:
                 work.candidates.append(Candidate(problem, name, number))
 
 
-def _problems_of(name: str, source: SourceConfig, seed: int, work: Work | None = None) -> Iterator[tuple[int, Problem]]:
-    """The problems of a source with their row numbers; rows that are none are noted in `work`."""
-    task = None if work is None else work.progress.add_task(f"read {name}", total=None)
+def _problems_of(name: str, source: SourceConfig, seed: int) -> Iterator[tuple[int, Row | str, Problem | RowRejected]]:
+    """The rows of a source with their numbers, each with its problem or why it is none."""
     found = 0
     for number, row in read_rows(source, needed_columns(source), seed):
-        if work is not None and task is not None:
-            work.rows[name] += 1
-            work.progress.advance(task)
         try:
             if isinstance(row, str):
                 raise RowRejected("malformed", row)
             problem = to_problem(row, number, name, source, seed)
         except RowRejected as why:
-            if work is not None:
-                work.reject(name, number, why.reason, why.detail)
+            yield number, row, why
             continue
-        yield number, problem
+        yield number, row, problem
         found += 1
         if found == source.limit:
             return
@@ -143,9 +145,7 @@ def _measure(work: Work, recipe: ProblemsRecipe) -> int:
     """Reject problems with too long plain prompts; returns how many of the others have too long guided ones."""
     if recipe.model is None:
         return 0
-    from transformers import AutoTokenizer
-
-    prompts = Prompts(AutoTokenizer.from_pretrained(recipe.model), recipe.prompts)
+    prompts = Prompts(tokenizer_of(recipe.model), recipe.prompts)
     limit = recipe.prompts.max_tokens
     reasons: list[tuple[str, str, dict[str, Any]] | None] = []
     guided_too_long = 0
@@ -162,6 +162,21 @@ def _measure(work: Work, recipe: ProblemsRecipe) -> int:
             guided_too_long += len(prompts.guided_ids(problem)) > limit
     work.keep(reasons)
     return guided_too_long
+
+
+def tokenizer_of(model: str) -> Any:
+    """The tokenizer of a recipe's `model`.
+
+    Raises:
+        OSError: it cannot be loaded; names the field and the model.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise OSError(f"model: {model}: cannot load its tokenizer ({reason}); name a folder or a hub model") from error
 
 
 def _check_answers(work: Work, recipe: ProblemsRecipe) -> list[str] | None:
@@ -207,7 +222,8 @@ def unreadable_answers(problems: Sequence[Problem], limits: GradingConfig, progr
 
 def _compare(work: Work, recipe: ProblemsRecipe) -> dict[str, dict[str, Any]]:
     """Reject duplicates and problems of evaluation sets; returns, for each of those sets, its size and what matched."""
-    evaluation = [(name, problem) for name in recipe.against for problem in _evaluation_set(name)]
+    unread: dict[str, list[list[object]]] = {name: [] for name in recipe.against}
+    evaluation = [(name, problem) for name in recipe.against for problem in _evaluation_set(name, unread[name])]
     problems = [problem for _, problem in evaluation] + [candidate.problem for candidate in work.candidates]
     task = work.progress.add_task("compare questions", total=None)
     matches = find_matches(
@@ -218,7 +234,9 @@ def _compare(work: Work, recipe: ProblemsRecipe) -> dict[str, dict[str, Any]]:
     )
     work.progress.update(task, total=1, completed=1)
     sizes = Counter(name for name, _ in evaluation)
-    against: dict[str, dict[str, Any]] = {name: {"problems": sizes[name], "matched": []} for name in recipe.against}
+    against: dict[str, dict[str, Any]] = {
+        name: {"problems": sizes[name], "matched": [], "not_compared": unread[name]} for name in recipe.against
+    }
     reasons: list[tuple[str, str, dict[str, Any]] | None] = []
     for index, candidate in enumerate(work.candidates, start=len(evaluation)):
         match = matches.get(index)
@@ -239,21 +257,37 @@ def _compare(work: Work, recipe: ProblemsRecipe) -> dict[str, dict[str, Any]]:
     return against
 
 
-def _evaluation_set(name: str) -> Iterator[Problem]:
-    """The problems of a file of problems, or of a recipe's sources."""
-    if name.endswith((".yaml", ".yml")):
-        recipe = read_recipe(ProblemsRecipe, name)
-        sources, seed = recipe.sources, recipe.seed
-    else:
-        sources, seed = {Path(name).stem: SourceConfig(name)}, 0
+def _evaluation_set(name: str, unread: list[list[object]]) -> Iterator[Problem]:
+    """The problems of a file of problems or of a recipe's sources, of which only the question must be readable.
+
+    Rows without a readable question are added to `unread`: source, row and why.
+    """
     empty = True
-    for source_name, source in sources.items():
-        check_map(source_name, source)
-        for _, problem in _problems_of(source_name, source, seed):
-            empty = False
-            yield problem
+    try:
+        if name.endswith((".yaml", ".yml")):
+            recipe = read_recipe(ProblemsRecipe, name)
+            sources, seed = recipe.sources, recipe.seed
+        else:
+            sources, seed = {Path(name).stem: SourceConfig(name)}, 0
+        for source_name, source in sources.items():
+            check_map(source_name, source)
+            for number, row, problem in _problems_of(source_name, source, seed):
+                if isinstance(problem, RowRejected) and problem.reason == "filtered":
+                    continue
+                try:
+                    if isinstance(row, str):
+                        raise RowRejected("malformed", row)
+                    if isinstance(problem, RowRejected):
+                        problem = to_question(row, number, source_name, source, seed)
+                except RowRejected as why:
+                    unread.append([source_name, number, str(why)])
+                    continue
+                empty = False
+                yield problem
+    except (ValueError, OSError) as error:
+        raise (OSError if isinstance(error, OSError) else ValueError)(f"against: {error}") from error
     if empty:
-        raise ValueError(f"against: {name} holds no problem that can be read; correct it or remove it")
+        raise ValueError(f"against: {name} holds no question that can be read; correct it or remove it")
 
 
 def _split(work: Work, recipe: ProblemsRecipe) -> dict[str, list[Problem]]:
@@ -267,8 +301,12 @@ def _split(work: Work, recipe: ProblemsRecipe) -> dict[str, list[Problem]]:
             splits[name].append(candidate.problem)
     work.keep([None if name else ("in no split", "the splits' counts are reached", {}) for name in names])
     for name, size in recipe.splits.items():
-        if not splits[name] or (size > 1 and len(splits[name]) < size):
+        if size > 1 and len(splits[name]) < size:
             raise ValueError(f"splits.{name} asks for {size:g} and gets {len(splits[name])} problems; lower it")
+        if not splits[name]:
+            raise ValueError(
+                f"splits.{name} is a share of too few problems and gets none; lower the counts, or add rows"
+            )
     return splits
 
 

@@ -1,6 +1,6 @@
 """What `guide problems` prints: the summary as a table, and problems as the model will see them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -9,6 +9,7 @@ from rich.table import Table
 
 from guide_rl.config import ProblemsRecipe
 from guide_rl.graders import GRADERS
+from guide_rl.preparation import tokenizer_of
 from guide_rl.problems import load_problems
 from guide_rl.prompts import Prompts
 
@@ -21,7 +22,9 @@ def print_summary(summary: Mapping[str, Any], out: str, console: Console | None 
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts["rejected"].items())
         rejected = sum(counts["rejected"].values())
         table.add_row(name, f"{counts['rows']:,}", f"{counts['kept']:,}", f"{rejected:,}", reasons)
-    console.print(table)
+    with console.capture() as printed:
+        console.print(table)
+    console.file.writelines(f"{line.rstrip()}\n" for line in printed.get().splitlines())
     for line in _notes(summary, out):
         console.print(line, markup=False, soft_wrap=True)
 
@@ -33,10 +36,13 @@ def _notes(summary: Mapping[str, Any], out: str) -> list[str]:
         notes.append(f"{out}/rejected.jsonl: every rejected row and why")
     for name, found in summary["against"].items():
         notes.append(f"against {name}: {len(found['matched']):,} matches with its {found['problems']:,} problems")
+        if unread := found["not_compared"]:
+            listed = _some([f"{source}, row {row}: {why}" for source, row, why in unread], "; ")
+            notes.append(f"against {name}: {len(unread):,} of its rows hold no readable question: {listed}")
     if unreadable := summary["unreadable_answers"]:
         notes.append(
             f"{len(unreadable):,} reference answers cannot be read by their grader, so that only the same spelling is "
-            f"correct: {', '.join(unreadable[:3])}, ..."
+            f"correct: {_some(unreadable, ', ')}"
         )
     if count := summary["guided_prompt_too_long"]:
         notes.append(f"{count:,} guided prompts are over prompts.max_tokens: training will drop their guidance")
@@ -44,6 +50,11 @@ def _notes(summary: Mapping[str, Any], out: str) -> list[str]:
         if grader not in GRADERS and ":" not in grader:
             notes.append(f"no grader is called {grader} yet: `guide train` will refuse these problems")
     return notes
+
+
+def _some(items: Sequence[str], separator: str) -> str:
+    """The first three, and dots where there are more."""
+    return separator.join([*items[:3], *["..."][: len(items) > 3]])
 
 
 def show_problems(path: str, count: int, recipe: ProblemsRecipe) -> str:
@@ -69,11 +80,7 @@ def show_problems(path: str, count: int, recipe: ProblemsRecipe) -> str:
 
 def _tokenizer(model: str | None) -> Any:
     """The model's tokenizer, or a stand-in that lays out messages."""
-    if model is None:
-        return _Messages()
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(model)
+    return _Messages() if model is None else tokenizer_of(model)
 
 
 class _Messages:

@@ -204,6 +204,9 @@ def _check_names(fields: Mapping[str, Any], values: Mapping[Any, Any], where: st
     for key, value in values.items():
         name = _known(f"{prefix}{key}", fields)
         if name not in fields:
+            section, _, last = name.rpartition(".")
+            if get_origin(fields.get(_known(section, fields))) is dict:
+                raise ValueError(f"{where}{name}: set all of it at once: {section}={{{last}: {value}, ...}}")
             raise ValueError(f"{where}unknown field {name}{nearest(name, list(fields))}")
         hint = fields[name]
         if dataclasses.is_dataclass(hint) and not isinstance(value, Mapping):

@@ -232,15 +232,17 @@ def test_every_row_is_kept_or_told_with_its_reason_and_the_summary_adds_up(folde
     summary = json.loads(Path("out/summary.json").read_text())
     counts = summary["sources"]["rows"]
     assert counts["rows"] == counts["kept"] + sum(counts["rejected"].values()) == 8
-    assert summary["against"] == {"evaluation.jsonl": {"problems": 1, "matched": [["rows/5", "evaluation/e"]]}}
+    found = {"problems": 1, "matched": [["rows/5", "evaluation/e"]], "not_compared": []}
+    assert summary["against"] == {"evaluation.jsonl": found}
     assert "evaluation problem 1" in said
     assert "out/problems.jsonl: 3 problems" in said
+    assert not any(line.endswith(" ") for line in said.splitlines())
 
 
 def test_unreadable_answers_may_be_kept_and_are_counted(folder, capsys):
     main(["problems", "recipe.yaml", "unreadable_answers=keep"])
     assert json.loads(Path("out/summary.json").read_text())["unreadable_answers"] == ["rows/7"]
-    assert "1 reference answers cannot be read" in capsys.readouterr().out
+    assert "only the same spelling is correct: rows/7\n" in capsys.readouterr().out
     assert "rows/7" in {problem.id for problem in load_problems("out/problems.jsonl")}
 
 
@@ -249,6 +251,66 @@ def test_evaluation_sets_may_be_named_by_their_recipe(folder):
     main(["problems", "recipe.yaml", "against=[evaluation.yaml]"])
     matched = json.loads(Path("out/summary.json").read_text())["against"]["evaluation.yaml"]["matched"]
     assert matched == [["rows/5", "e/e"]]
+
+
+def test_an_evaluation_row_needs_its_question_only_and_one_without_is_told(folder, capsys):
+    write(
+        folder / "evaluation.jsonl",
+        {"question": "in the EVALUATION set?", "answer": None},
+        {"question": "Also this one?", "answer": ["x"], "hint": "h", "id": []},
+        {"question": "1+1?"},
+        {"question": " ", "answer": "1"},
+        {"problem": "words?"},
+    )
+    main(["problems", "recipe.yaml"])
+    found = json.loads(Path("out/summary.json").read_text())["against"]["evaluation.jsonl"]
+    assert sorted(found["matched"]) == [
+        ["rows/1", "evaluation/3"],
+        ["rows/2", "evaluation/3"],
+        ["rows/5", "evaluation/1"],
+        ["rows/8", "evaluation/2"],
+    ]
+    assert found["problems"] == 3
+    assert [(source, row) for source, row, _ in found["not_compared"]] == [("evaluation", 4), ("evaluation", 5)]
+    said = capsys.readouterr().out
+    assert "2 of its rows hold no readable question: evaluation, row 4: no question" in said
+    assert "row 5: malformed: no column 'question'" in said
+
+
+def test_rows_that_an_evaluation_recipe_leaves_out_are_not_compared(folder):
+    (folder / "evaluation.yaml").write_text(
+        "sources: {e: {path: evaluation.jsonl, where: {id: other}, columns: {question: question, answer: answer}}}\n"
+    )
+    write(
+        folder / "evaluation.jsonl",
+        {"question": "1+1?", "answer": "2", "id": "e"},
+        {"question": "x?", "answer": None, "id": "other"},
+    )
+    main(["problems", "recipe.yaml", "against=[evaluation.yaml]"])
+    found = json.loads(Path("out/summary.json").read_text())["against"]["evaluation.yaml"]
+    assert found == {"problems": 1, "matched": [], "not_compared": []}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("against=[nope.jsonl]", "error: against: nope.jsonl: no such file"),
+        ("against=[nope.yaml]", "error: against: nope.yaml: no such file"),
+        ("against=[empty.jsonl]", "against: empty.jsonl holds no question"),
+        ("model=no/such/model", "error: model: no/such/model: cannot load its tokenizer"),
+        (
+            "splits={held_out: 4, train: 1}",
+            "splits.train is a share of too few problems and gets none; lower the counts",
+        ),
+    ],
+)
+def test_what_cannot_be_done_names_its_field_and_what_to_do(folder, capsys, settings, said):
+    if settings.startswith("model"):
+        pytest.importorskip("transformers")
+    write(folder / "empty.jsonl")
+    with pytest.raises(SystemExit):
+        main(["problems", "recipe.yaml", settings])
+    assert said in capsys.readouterr().err
 
 
 def test_a_folder_of_another_recipe_is_left_alone_and_the_same_recipe_may_run_again(folder, capsys):

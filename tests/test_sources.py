@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import gzip
 import json
 import pickle
 import re
@@ -167,6 +168,16 @@ def test_procedural_problems_are_graded_by_their_own_verifiers_and_do_not_depend
     ]
 
 
+def test_a_procedural_problem_with_fractions_in_its_metadata_is_graded():
+    pytest.importorskip("reasoning_gym")
+    source = SourceConfig(kind="reasoning_gym", generators=[GeneratorConfig("gsm_symbolic", size=8)])
+    row = list(read_rows(source, None, 0))[7][1]
+    assert row["metadata"]["entry"]["metadata"]["variables"]["serving_fraction"] == "2"
+    problem = to_problem(row, 8, "s", source, 0)
+    assert graders.thorough_grader(problem.grader)(problem, f"<answer> {problem.answer} </answer>").correct
+    assert not graders.thorough_grader(problem.grader)(problem, "<answer>7</answer>").correct
+
+
 def test_an_unknown_generator_names_itself():
     source = SourceConfig(kind="reasoning_gym", generators=[GeneratorConfig("chain_smu")])
     with pytest.raises(ValueError, match="chain_smu"):
@@ -196,6 +207,99 @@ def test_jsonl_parquet_csv_and_a_local_folder_give_the_same_rows(tmp_path):
     assert set(read) == {"jsonl", "csv", "parquet", "hub"}
     assert all(found == read["jsonl"] for found in read.values())
     assert [number for number, _ in read["jsonl"]] == [1, 2]
+
+
+def test_json_tsv_and_packed_files_are_read_and_other_endings_say_which_are(tmp_path):
+    lines = json.dumps(ROW) + "\n"
+    table = "\t".join(ROW) + "\n" + "\t".join(ROW.values()) + "\n"
+    texts = {
+        "r.json": json.dumps([ROW]),
+        "r.tsv": table,
+        "r.ndjson": lines,
+        "r.jsonl.gz": lines,
+        "r.csv.gz": table.replace("\t", ","),
+    }
+    for name, text in texts.items():
+        packed = gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
+        (tmp_path / name).write_bytes(packed)
+        assert list(read_rows(SourceConfig(str(tmp_path / name)), None, 0)) == [(1, ROW)], name
+    (tmp_path / "r.txt").write_text(lines)
+    assert list(read_rows(SourceConfig(str(tmp_path / "r.txt"), kind="jsonl"), None, 0)) == [(1, ROW)]
+    with pytest.raises(ValueError, match=r"r\.txt: files that end in \.jsonl, .* `kind`"):
+        list(read_rows(SourceConfig(str(tmp_path / "r.txt")), None, 0))
+    (tmp_path / "bad.json").write_text(lines + lines)
+    with pytest.raises(ValueError, match=r"bad\.json: not JSON .*kind: jsonl"):
+        list(read_rows(SourceConfig(str(tmp_path / "bad.json")), None, 0))
+    (tmp_path / "one.json").write_text('{"data": []}')
+    with pytest.raises(ValueError, match="holds a dict; write a list"):
+        list(read_rows(SourceConfig(str(tmp_path / "one.json")), None, 0))
+    for packed in (b"text", gzip.compress(lines.encode())[:-9]):
+        (tmp_path / "bad.jsonl.gz").write_bytes(packed)
+        with pytest.raises(OSError, match=r"bad\.jsonl\.gz: cannot be unpacked"):
+            list(read_rows(SourceConfig(str(tmp_path / "bad.jsonl.gz")), None, 0))
+
+
+def test_folders_of_save_to_disk_are_read(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_list([ROW])
+    rows.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict(train=rows, test=datasets.Dataset.from_list([{**ROW, "q": "Two?"}])).save_to_disk(
+        tmp_path / "two"
+    )
+    assert list(read_rows(SourceConfig(str(tmp_path / "one")), None, 0)) == [(1, ROW)]
+    ((_, row),) = read_rows(SourceConfig(str(tmp_path / "two"), split="test"), ["q"], 0)
+    assert row == {"q": "Two?"}
+    with pytest.raises(ValueError, match="no split 'dev'; there are train, test"):
+        list(read_rows(SourceConfig(str(tmp_path / "two"), split="dev"), None, 0))
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [
+        (5.0, "5"),
+        (-0.5, "-0.5"),
+        (7, "7"),
+        ("5.0", "5.0"),
+        (float("nan"), None),
+        ("nan", None),
+        (" NaN ", None),
+        ("[1, 2]", "[1, 2]"),
+    ],
+)
+def test_numbers_of_tables_are_taken_as_written_and_nan_is_no_answer(value, taken):
+    source = SourceConfig("x.csv", columns={"question": "q", "answer": "a"})
+    if taken is None:
+        with pytest.raises(RowRejected, match="no answer: column 'a' is empty or nan"):
+            to_problem({"q": "x", "a": value}, 1, "s", source, 0)
+    else:
+        assert to_problem({"q": "x", "a": value}, 1, "s", source, 0).answer == taken
+
+
+def test_an_integer_column_with_a_null_gives_whole_numbers(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.table({"question": ["a", "b"], "answer": pyarrow.array([5.0, float("nan")])})
+    parquet.write_table(table, tmp_path / "r.parquet")
+    (tmp_path / "r.yaml").write_text(f"sources: {{s: {{path: {tmp_path}/r.parquet}}}}\nout: {tmp_path}/o\n")
+    summary = prepare(read_recipe(ProblemsRecipe, tmp_path / "r.yaml"))
+    assert [problem.answer for problem in load_problems(tmp_path / "o/problems.jsonl")] == ["5"]
+    assert summary["sources"]["s"]["rejected"] == {"no answer": 1}
+
+
+def test_where_takes_the_numbers_and_truth_values_of_a_csv():
+    def kept(where, **row):
+        source = SourceConfig("x.csv", columns={"question": "q", "answer": "q"}, where=where)
+        try:
+            to_problem({"q": "x", **row}, 1, "s", source, 0)
+        except RowRejected as why:
+            return why.reason != "filtered"
+        return True
+
+    assert kept({"idx": [18, 19]}, idx="18")
+    assert kept({"idx": "18"}, idx=18.0)
+    assert not kept({"idx": [18, 19]}, idx="180")
+    assert kept({"easy": True}, easy="TRUE")
+    assert not kept({"kind": "Odd"}, kind="odd")
 
 
 def test_columns_that_are_not_needed_are_not_read(tmp_path):
@@ -244,6 +348,22 @@ def test_bad_lines_are_told_with_their_number(tmp_path):
         ({"question": "q", "answer": "a", "solution": "slution"}, ROW, "no column 'slution'"),
         ({"question": "q", "answer": "a", "metadata.x": "x"}, {**ROW, "x": {1, 2}}, "metadata cannot be saved"),
         ({}, {"question": "q", "answer": "1", "hint": "h"}, "'hint' is no field of a problem"),
+        (
+            {"question": "q", "answer": ["a", "first"]},
+            {"q": "x", "a": 3},
+            "malformed: column 'a', rule first: cannot take a int",
+        ),
+        (
+            {"question": "q", "answer": "a"},
+            {"q": "x", "a": "['1', '2']"},
+            "malformed: the answer is a list, ['1', '2']; use",
+        ),
+        ({"question": "q", "answer": "a"}, {"q": "x", "a": float("inf")}, "malformed: 'answer' is inf"),
+        (
+            {"question": "q", "answer": "a", "grader": "g"},
+            {"q": "x", "a": "1", "g": "maths"},
+            "unknown grader: no grader 'maths'",
+        ),
     ],
 )
 def test_a_row_that_is_no_problem_says_why(columns, row, reason):
@@ -267,6 +387,7 @@ def test_a_row_that_is_no_problem_says_why(columns, row, reason):
         ("integer", "-007", "-7"),
         ("strip", " a\n", "a"),
         ("from_json", '{"a": 1}', {"a": 1}),
+        ("from_json", "['1', None]", ["1", None]),
         ("test_cases", "[1]", [1]),
     ],
 )
@@ -277,7 +398,7 @@ def test_rules_take_the_answer(rule, value, taken):
 @pytest.mark.parametrize(
     ("rule", "value"),
     [("after_hashes", "7"), ("last_boxed", r"\boxed{"), ("first", []), ("first", "ab"), ("integer", "1.5"),
-     ("test_cases", "x"), ("test_cases", "{}")],
+     ("from_json", "print(1)"), ("from_json", "["), ("test_cases", "x"), ("test_cases", "{}")],
 )  # fmt: skip
 def test_rules_refuse_what_they_cannot_take(rule, value):
     with pytest.raises((ValueError, TypeError)):
@@ -291,6 +412,14 @@ def test_rules_refuse_what_they_cannot_take(rule, value):
         ("sources.s.columns={question: q, answer: [a, lastboxed]}", "no rule 'lastboxed'; there are after_hashes"),
         ("sources.s.columns={question: q, answr: a}", "'answr' is no field of a problem"),
         ("sources.s.constants={stratums: a}", "'stratums' is no field of a problem"),
+        (
+            "sources.s.constants={grader: maths}",
+            "no grader 'maths'; use exact, math, reasoning_gym, unit_tests, or your own",
+        ),
+        (
+            "sources.s.columns.answer=final",
+            "sources.s.columns.answer: set all of it at once: sources.s.columns={answer: final, ...}",
+        ),
         ("sources.s.path=none.jsonl", "none.jsonl: no such file"),
     ],
 )

@@ -29,13 +29,13 @@ class SourceConfig:
     """Where rows come from, and how they become problems."""
 
     path: str = ""
-    """A file (.jsonl, .parquet, .csv), a local folder of a data set, or else a Hugging Face hub name."""
-    kind: Literal["auto", "jsonl", "parquet", "csv", "hub", "reasoning_gym", "champ"] = "auto"
+    """A file (.jsonl, .json, .csv, .tsv, also with .gz; .parquet), a local folder of a data set, or else a Hugging Face hub name."""
+    kind: Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "hub", "reasoning_gym", "champ"] = "auto"
     """How to read it; auto tells by the path. reasoning_gym and champ are packages and take no path."""
     config: str | None = None
     """The hub data set's configuration (subset)."""
     split: str = "train"
-    """The hub data set's split."""
+    """The data set's split."""
     revision: str | None = None
     """The hub data set's commit or branch; null means the newest."""
     streaming: bool = False
@@ -49,7 +49,7 @@ class SourceConfig:
     choices: list[str] = field(default_factory=list)
     """Columns of a multiple-choice question, the right one first; adds the columns `choices` (shuffled by the seed, a letter each) and `letter`."""
     where: dict[str, Any] = field(default_factory=dict)
-    """Column -> the value, or the list of values, that a row must have."""
+    """Column -> the value, or the list of values, that a row must have; 18 is also the text 18."""
     limit: int | None = None
     """Stop after so many problems; null means all."""
 

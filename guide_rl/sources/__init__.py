@@ -15,15 +15,24 @@ Reader = Callable[[SourceConfig, Sequence[str] | None, int], Iterator[NumberedRo
 
 SOURCES: dict[str, Reader] = {
     "jsonl": files.read_jsonl,
-    "parquet": files.read_parquet,
+    "json": files.read_json,
     "csv": files.read_csv,
+    "tsv": files.read_tsv,
+    "parquet": files.read_parquet,
     "hub": hub.read,
     "reasoning_gym": procedural.read,
     "champ": champ.read,
 }
 """(source, columns to read or None for all, seed) -> numbered rows, by the kind of the source."""
 
-_SUFFIXES = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv"}
+_SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
 
 
 def read_rows(source: SourceConfig, columns: Sequence[str] | None, seed: int) -> Iterator[NumberedRow]:
@@ -42,5 +51,17 @@ def read_rows(source: SourceConfig, columns: Sequence[str] | None, seed: int) ->
 
 
 def kind_of(source: SourceConfig) -> str:
-    """The kind of a source: as said, or by its path."""
-    return _SUFFIXES.get(Path(source.path).suffix, "hub") if source.kind == "auto" else source.kind
+    """The kind of a source: as said, or by its path.
+
+    Raises:
+        ValueError: the path is a file of no known ending.
+    """
+    if source.kind != "auto":
+        return source.kind
+    kind = _SUFFIXES.get(Path(source.path.removesuffix(".gz")).suffix, "hub")
+    if kind == "hub" and Path(source.path).is_file():
+        endings = ", ".join(_SUFFIXES)
+        raise ValueError(
+            f"{source.path}: files that end in {endings} are read; say with `kind` which of them it is like"
+        )
+    return kind

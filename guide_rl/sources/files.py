@@ -1,9 +1,13 @@
-"""Files of rows: JSON lines, Parquet, CSV. Read piece by piece; a bad line does not stop the rest."""
+"""Files of rows: JSON lines, JSON, CSV, TSV (each also in gzip), Parquet. A bad row does not stop the rest."""
 
 import csv
+import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from guide_rl.config import SourceConfig
 from guide_rl.sources.rows import NumberedRow
@@ -13,17 +17,44 @@ _ROWS_AT_ONCE = 1024
 
 def read_jsonl(source: SourceConfig, columns: Sequence[str] | None, seed: int) -> Iterator[NumberedRow]:
     """One JSON object a line; empty lines are skipped."""
-    with _existing(source.path).open("rb") as lines:
+    with _opened(source.path) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 yield number, _object(line)
 
 
+def read_json(source: SourceConfig, columns: Sequence[str] | None, seed: int) -> Iterator[NumberedRow]:
+    """A JSON list of objects, read as a whole.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    with _opened(source.path) as file:
+        try:
+            rows = json.load(file)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{source.path}: not JSON ({error}); for an object a line, set kind: jsonl") from None
+    if not isinstance(rows, list):
+        raise ValueError(f"{source.path}: holds a {type(rows).__name__}; write a list of objects")
+    for number, row in enumerate(rows, start=1):
+        yield number, _row(row)
+
+
 def read_csv(source: SourceConfig, columns: Sequence[str] | None, seed: int) -> Iterator[NumberedRow]:
     """Comma-separated values with a header, UTF-8; all values are text."""
+    return _cells(source.path, ",")
+
+
+def read_tsv(source: SourceConfig, columns: Sequence[str] | None, seed: int) -> Iterator[NumberedRow]:
+    """As CSV, separated by tabs."""
+    return _cells(source.path, "\t")
+
+
+def _cells(path: str, delimiter: str) -> Iterator[NumberedRow]:
+    """The rows of a table as text."""
     csv.field_size_limit(2**31 - 1)
-    with _existing(source.path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        for number, row in enumerate(csv.DictReader(lines), start=1):
+    with _opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        for number, row in enumerate(csv.DictReader(lines, delimiter=delimiter), start=1):
             short = None in row or None in row.values()
             yield number, "not as many cells as the header" if short else dict(row)
 
@@ -42,10 +73,22 @@ def read_parquet(source: SourceConfig, columns: Sequence[str] | None, seed: int)
                 yield number, row
 
 
+@contextmanager
+def _opened(path: str, mode: str = "rb", **options: Any) -> Iterator[IO[Any]]:
+    """A file, unpacked where it ends in .gz."""
+    existing = _existing(path)
+    opened: Any = gzip.open if existing.suffix == ".gz" else Path.open
+    with opened(existing, mode, **options) as file:
+        try:
+            yield file
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+            raise OSError(f"{path}: cannot be unpacked ({error}); get it again, or remove .gz from its name") from error
+
+
 def _existing(path: str) -> Path:
     """The path of a file that is there."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; correct the source's path")
+        raise FileNotFoundError(f"{path}: no such file; correct the path")
     return Path(path)
 
 
@@ -57,4 +100,9 @@ def _object(line: bytes) -> dict[str, object] | str:
         return "not UTF-8"
     except (ValueError, RecursionError) as error:
         return f"not valid JSON ({error})"
-    return row if isinstance(row, dict) else f"a {type(row).__name__}, not a JSON object"
+    return _row(row)
+
+
+def _row(value: object) -> dict[str, object] | str:
+    """A value that must be an object, or why it is none."""
+    return value if isinstance(value, dict) else f"a {type(value).__name__}, not a JSON object"

@@ -1,6 +1,7 @@
-"""Data sets of the Hugging Face hub, and local folders that hold one, through `datasets`."""
+"""Data sets of the Hugging Face hub, and local folders that hold one or that `save_to_disk` left, through `datasets`."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from guide_rl.config import SourceConfig
@@ -15,10 +16,27 @@ def read(source: SourceConfig, columns: Sequence[str] | None, seed: int) -> Iter
         OSError: it cannot be loaded (name, access, network).
         ValueError: it has no such configuration or split.
     """
-    rows = _load(source, columns)
+    rows = _saved(source) if _is_saved(Path(source.path)) else _load(source, columns)
     if columns is not None and rows.column_names is not None:
         rows = rows.select_columns([name for name in rows.column_names if name in columns])
     yield from enumerate(rows, start=1)
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` wrote this folder."""
+    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+
+
+def _saved(source: SourceConfig) -> Any:
+    """What `save_to_disk` left: the one data set, or of several the split."""
+    from datasets import DatasetDict, load_from_disk
+
+    saved = load_from_disk(source.path)
+    if not isinstance(saved, DatasetDict):
+        return saved
+    if source.split not in saved:
+        raise ValueError(f"{source.path}: no split {source.split!r}; there are {', '.join(saved)}")
+    return saved[source.split]
 
 
 def _load(source: SourceConfig, columns: Sequence[str] | None) -> Any:

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
 
 from guide_rl.config import GeneratorConfig, SourceConfig
 from guide_rl.sources.rows import NumberedRow, Row
@@ -36,7 +38,7 @@ def _generate(generator: GeneratorConfig, seed: int) -> Iterator[Row | str]:
         raise ValueError(f"generators: {generator.name}: {error}; correct its name or settings") from error
     for entry in entries:
         try:
-            plain = json.loads(json.dumps(entry))
+            plain = json.loads(json.dumps(entry, default=_plain))
         except TypeError as error:
             yield f"its metadata cannot be saved as JSON ({error})"
             continue
@@ -48,3 +50,10 @@ def _generate(generator: GeneratorConfig, seed: int) -> Iterator[Row | str]:
             "grader": "reasoning_gym",
             "metadata": {"source_dataset": generator.name, "entry": plain},
         }
+
+
+def _plain(value: Any) -> str:
+    """A fraction as text: it only tells how a problem was made."""
+    if isinstance(value, Fraction):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__}")
