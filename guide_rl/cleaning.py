@@ -21,12 +21,12 @@ from typing import Any, Literal
 from guide_rl.config import DuplicatesConfig
 
 _WORD = re.compile(
-    r"[0-9]+(?:\.[0-9]+)?|(?![\u3000-\u303f])[⺀-鿿가-힯]|[^\W0-9_⺀-鿿가-힯]+|[+\-*/^_=<>|!%]"
+    r"[^\W0-9_⺀-鿿가-힯]+|[0-9]+(?:\.[0-9]+)?|[+\-*/^_=<>|!%]|(?![\u3000-\u303f])[⺀-鿿가-힯]"
     r"|[^\w\s\x00-\x7f\u2014\u2018-\u201f\u3000-\u303f]"
 )
 """Numbers, words and what is no punctuation: brackets, quotation marks and backslashes are left out."""
 _DELIMITERS = re.compile(r"\$|(?<!\\)\\[()\[\]]")
-_THOUSANDS = re.compile(r"(?<=[0-9])(?:,|\{,\})(?=[0-9]{3}(?![0-9]))")
+_THOUSANDS = re.compile(r",(?<=[0-9],)(?=[0-9]{3}(?![0-9]))")
 _COMMAND = re.compile(r"\\(?:([a-z]+)|[,;:! ])")
 _COMMANDS = {
     **dict.fromkeys(("dfrac", "tfrac", "cfrac"), "frac"),
@@ -40,6 +40,7 @@ _COMMANDS = {
 }
 """LaTeX commands (in small letters) in one spelling, or left out."""
 _SIGNS = {
+    "{,}": ",",
     "<=": " le ",
     ">=": " ge ",
     "\u2264": " le ",
@@ -56,7 +57,7 @@ _SIGNS = {
     "\u2044": "/",
 }
 """Signs as LaTeX has them, or as ASCII."""
-_SIGN = re.compile("|".join(_SIGNS))
+_SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
 _PERMUTATIONS, _BANDS = 128, 32
 _AT_ONCE = 2048
 _REACH = 64

@@ -124,7 +124,7 @@ def test_signs_make_a_question_another(a, b):
     ("a", "b"),
     [
         (r"If $x \leq \dfrac{1}{2}$, find $\left(x, 1\right)$.", r"if \( x\le\frac{1}{2} \) find \[(x,\,1)\]"),
-        ("A \"van\" costs $1,240; how far?", "a van costs \\$1240: how far"),
+        ("A \"van\" costs $1{,}240; how far?", "a van costs \\$1240: how far"),
         (r"Find $x_{2} \times 3 \geq \pi$", "Find x_2 × 3 ≥ π!".replace("!", "...")),  # noqa: RUF001
         ("几何、问题。", "几何问题"),
         ("2 − 1", "2 - 1"),  # noqa: RUF001

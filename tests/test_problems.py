@@ -128,14 +128,25 @@ def test_a_problem_that_cannot_be_graded_is_named_with_its_file(tmp_path, row):
 FILES_LEFT = ("problems.jsonl", "rejected.jsonl", "summary.json", "recipe.yaml")
 
 
-def test_the_documented_recipe_does_what_the_page_says(tmp_path, monkeypatch, capsys):
-    said = dict(re.findall(r"<!-- (\S+) -->\n```\w*\n(.*?)```", PREPARATION, re.S))
+SAID = dict(re.findall(r"<!-- (\S+) -->\n```\w*\n(.*?)```", PREPARATION, re.S))
+MODEL = Path(graders.__file__).parent.parent / "demo/base_model"
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """The documented files, in the current folder."""
     monkeypatch.chdir(tmp_path)
-    for name in ("rows.jsonl", "recipe.yaml"):
-        (tmp_path / name).write_text(said[name])
+    for name, text in SAID.items():
+        if "." in name:
+            (tmp_path / name).write_text(text)
+
+
+@pytest.mark.usefixtures("files")
+def test_the_documented_recipe_does_what_the_page_says(capsys):
+    said = SAID
     first, second, third = (shlex.split(line)[1:] for line in said["commands"].splitlines())
     main(first)
-    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == said["output"].splitlines()
+    assert capsys.readouterr().out == said["output"]
     assert {path.name for path in Path("data/shop").iterdir()} == set(FILES_LEFT)
     with pytest.raises(SystemExit):
         main(second)
@@ -143,6 +154,32 @@ def test_the_documented_recipe_does_what_the_page_says(tmp_path, monkeypatch, ca
     assert "1240" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("files")
+def test_the_other_documented_commands_do_what_the_page_says(capsys):
+    pytest.importorskip("transformers")
+    quiz, more, short, show, fields_help = (
+        shlex.split(re.sub(r"model=\S+", f"model={MODEL}", line))[1:] for line in SAID["more_commands"].splitlines()
+    )
+    for command in (quiz, more, short):
+        main(command)
+    for folder in ("quiz", "more", "short"):
+        (problem,) = load_problems(f"data/{folder}/problems.jsonl")
+        assert problem.id == "quiz/18"
+        assert f"{problem.answer}) 2" in problem.question
+    capsys.readouterr()
+    main(show)
+    assert "Think first." in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main(fields_help)
+    assert not stop.value.code
+    assert "--sources.where" in capsys.readouterr().out
+
+
+def test_every_documented_command_is_run():
+    shown = re.findall(r"^guide .*", PREPARATION, re.M)
+    assert shown == (SAID["commands"] + SAID["more_commands"]).splitlines()
+
+
 def test_the_documented_rules_are_the_rules():
-    listed = re.search(r"Rules: (.*?)\. `choices`", PREPARATION, re.S)
-    assert set(re.findall(r"`(\w+)`", listed[1])) == set(RULES)
+    table = PREPARATION.partition("| rule | takes |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.M)) == set(RULES)
