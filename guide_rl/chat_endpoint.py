@@ -163,9 +163,9 @@ class Endpoint:
             message, finish = choice["message"], choice["finish_reason"]
             text = message["content"] or ""
             refusal = message.get("refusal")
-            usage = body.get("usage") or {}
-            prompt_tokens = int(usage.get("prompt_tokens") or estimate_tokens(messages))
-            completion_tokens = int(usage.get("completion_tokens") or math.ceil(len(text) / 4))
+            usage = body.get("usage")
+            prompt_tokens = _tokens(usage, "prompt_tokens") or estimate_tokens(messages)
+            completion_tokens = _tokens(usage, "completion_tokens") or math.ceil(len(text) / 4)
             text = text.encode(errors="replace").decode()  # lone surrogates, which nothing could store
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
             said = self._words(content.decode(errors="replace")) or "nothing"
@@ -205,3 +205,9 @@ def api_key(variable: str | None) -> str:
             f"the environment variable {variable} holds no API key: it has spaces, line breaks or letters outside ASCII"
         )
     return key
+
+
+def _tokens(usage: object, name: str) -> int | None:
+    """A count of an endpoint's `usage`; None where it is no count, so that a good reply is not lost for it."""
+    count = usage.get(name) if isinstance(usage, Mapping) else None
+    return int(count) if isinstance(count, int | float) and 0 < count < 2**53 else None

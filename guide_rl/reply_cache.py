@@ -1,5 +1,7 @@
 """Replies that were paid for, in one SQLite file: stored before they are used, shared by processes."""
 
+import fcntl
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterator
@@ -37,7 +39,8 @@ class ReplyCache:
             # Autocommit: a statement is a transaction. SQLite itself serialises the two threads that use the connection.
             self._db = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
             try:
-                self._open()
+                with _locked(self.path.parent):  # one process lays a new file out, the others find it whole
+                    self._open()
             except BaseException:
                 self._db.close()
                 raise
@@ -53,7 +56,6 @@ class ReplyCache:
             raise sqlite3.DatabaseError(found)
         self._db.execute("PRAGMA synchronous = NORMAL")
         if not version:
-            # Two processes may get here at once: the first lays the file out, the second waits for it.
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute(_TABLE)
             self._db.execute(f"PRAGMA user_version = {_FORMAT}")
@@ -95,6 +97,17 @@ class ReplyCache:
                 f"reply cache {self.path} is damaged ({said}); move it away, or put a copy of it back: "
                 "without it, all is asked again"
             ) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes that do the same in this folder waiting."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _crc(row: Row) -> int:

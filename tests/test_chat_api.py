@@ -266,7 +266,6 @@ def test_retry_after_is_seconds_or_a_date(headers, seconds):
         {"choices": [{"message": {"content": ["a"]}, "finish_reason": "stop"}]},
         completion(""),
         completion("half a rep", finish=None),
-        completion("x", usage=("many", 1)),
     ],
     ids=str,
 )
@@ -638,3 +637,13 @@ def test_a_served_model_answers_and_a_second_run_asks_nothing(make_client, tmp_p
         server.wait(20)
     second = dict(make_client(f"http://127.0.0.1:{port}/v1", **fields).ask(requests))
     assert second == {key: replace(reply, cached=True) for key, reply in first.items()}
+
+
+@pytest.mark.parametrize("usage", [2**63, 1e30, -5, "many", [1], float("nan")])
+def test_a_reply_with_an_odd_usage_is_kept_and_its_tokens_are_estimated(make_client, usage):
+    answer = Answer(200, completion("x", usage=(usage, usage)))
+    with FaultyServer(lambda prompt, nth: answer) as server:
+        client = make_client(server)
+        ((_, reply),) = client.ask([("a", ({"role": "user", "content": "prompt 1"},))])
+        assert isinstance(reply, ChatReply)
+        assert 0 < reply.prompt_tokens < 100

@@ -251,3 +251,56 @@ def test_numbers_within_formulas_are_not_stated():
         "6",
         "7",
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "So C is correct.",
+        "Choose C.",
+        "**C** is right.",
+        "It must be C",
+        "Answer: C",
+        "correct choice: C",
+        "the correct option would be C",
+        r"\textbf{C}",
+        "The answer is C.",
+        "(C)",
+    ],
+)
+def test_a_letter_is_found_however_it_is_picked(text):
+    assert quick_leak("Which one?\nA) 1\nB) 2\nC) 3\nD) 4", "C", text).leak is not None
+
+
+@pytest.mark.parametrize(
+    "text", ["Compare A, B and C.", "Let C be a circle.", "Look at the units of each choice.", "Write f(x) + C"]
+)
+def test_a_letter_that_is_only_named_is_no_leak(text):
+    assert quick_leak("Which one?\nA) 1\nB) 2\nC) 3\nD) 4", "C", text).leak is None
+
+
+@pytest.mark.parametrize(
+    "text", ["It is 2\u200b4.", "It is 2\u00ad4.", "It is \ufeff24.", "It is \u0662\u0664.", "It is \uff12\uff14."]
+)
+def test_characters_that_hide_a_number_hide_nothing(text):
+    with LeakCheck() as check:
+        assert check.find(Problem("p", "What is it?", "24"), text) is not None
+
+
+@pytest.mark.parametrize("damage", [b"x" * 5000, None])
+def test_damaged_verdicts_are_worked_out_again(tmp_path, damage):
+    path, problem = tmp_path / "leaks.sqlite", Problem("p", "What is it?", "24")
+    with LeakCheck(path) as check:
+        assert check.find(problem, "It is 24.") is not None
+    path.write_bytes(path.read_bytes()[:5000] if damage is None else damage)
+    for _ in range(2):
+        with LeakCheck(path) as check:
+            assert check.find(problem, "It is 24.") is not None
+
+
+def test_long_hostile_texts_take_little_time():
+    started = time.process_time()
+    with LeakCheck() as check:
+        for text in ("(" * 3990 + ")" * 3990, r"\(" * 3990, r"\[" * 3990, r"\frac{" * 1300, "9^" * 3900):
+            check.find(Problem("p", "What is it?", "24"), text)
+    assert time.process_time() - started < 20, "a guard against hanging, not a measure"

@@ -8,8 +8,10 @@ question states that value, nor by numbers that are part of a formula, of a list
 logarithms) math-verify compares, in worker processes with hard limits: text of a model is hostile.
 """
 
+import contextlib
 import hashlib
 import sqlite3
+import unicodedata
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -26,7 +28,7 @@ MOST_COMPARED = 12
 """Formulas of one text that math-verify compares at most."""
 
 _STORED_AT_ONCE = 256
-LONGEST = 20_000
+LONGEST = 8_000
 """Characters of the longest text that is read; a longer one is refused."""
 
 
@@ -44,11 +46,12 @@ class LeakCheck:
         self.compared = 0
         """Comparisons by math-verify so far."""
         if cache is not None:
-            self._verdicts = sqlite3.connect(cache, isolation_level=None)
-            self._verdicts.execute("PRAGMA busy_timeout = 10000")
-            self._verdicts.execute("PRAGMA journal_mode = WAL")
-            self._verdicts.execute("PRAGMA synchronous = OFF")  # A lost verdict is only worked out again.
-            self._verdicts.execute("CREATE TABLE IF NOT EXISTS leaks (key BLOB PRIMARY KEY, found TEXT) WITHOUT ROWID")
+            try:
+                self._verdicts = _verdicts(cache)
+            except sqlite3.DatabaseError:  # Damaged: verdicts can be worked out again.
+                for suffix in ("", "-wal", "-shm"):
+                    Path(f"{cache}{suffix}").unlink(missing_ok=True)
+                self._verdicts = _verdicts(cache)
 
     def find(self, problem: Problem, text: str) -> str | None:
         """What in the text gives the problem's answer away, or None."""
@@ -57,9 +60,10 @@ class LeakCheck:
         key = _key(problem, text)
         if key in self._new:
             return self._new[key]
-        known = self._verdicts.execute("SELECT found FROM leaks WHERE key = ?", (key,)).fetchone()
-        if known is not None:
-            return known[0]
+        with contextlib.suppress(sqlite3.Error):
+            known = self._verdicts.execute("SELECT found FROM leaks WHERE key = ?", (key,)).fetchone()
+            if known is not None:
+                return known[0]
         found = self._look(problem, text)
         self._new[key] = found
         if len(self._new) >= _STORED_AT_ONCE:
@@ -67,14 +71,14 @@ class LeakCheck:
         return found
 
     def _store(self) -> None:
-        """Write the new verdicts."""
+        """Write the new verdicts, where the file takes them."""
         assert self._verdicts is not None
-        self._verdicts.execute("BEGIN IMMEDIATE")
-        self._verdicts.executemany("INSERT OR REPLACE INTO leaks VALUES (?, ?)", self._new.items())
-        self._verdicts.execute("COMMIT")
+        with contextlib.suppress(sqlite3.Error), self._verdicts:
+            self._verdicts.executemany("INSERT OR REPLACE INTO leaks VALUES (?, ?)", self._new.items())
         self._new.clear()
 
     def _look(self, problem: Problem, text: str) -> str | None:
+        text = _plain_characters(text)
         if len(text) > LONGEST:
             return f"(not read: more than {LONGEST:,} characters)"
         finding = quick_leak(problem.question, problem.answer, text)
@@ -106,6 +110,27 @@ class LeakCheck:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _plain_characters(text: str) -> str:
+    """The text without characters that do not show (zero-width spaces, soft hyphens), decimal digits of any script as 0-9."""
+    shown = (character for character in text if unicodedata.category(character) != "Cf")
+    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in shown)
+
+
+def _verdicts(cache: str | Path) -> sqlite3.Connection:
+    """The file of verdicts, laid out and seen to be whole; sqlite3.DatabaseError where it is damaged."""
+    verdicts = sqlite3.connect(cache, timeout=10)
+    try:
+        verdicts.execute("PRAGMA journal_mode = WAL")
+        verdicts.execute("PRAGMA synchronous = OFF")  # A lost verdict is only worked out again.
+        verdicts.execute("CREATE TABLE IF NOT EXISTS leaks (key BLOB PRIMARY KEY, found TEXT) WITHOUT ROWID")
+        if verdicts.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError("damaged")
+    except BaseException:
+        verdicts.close()
+        raise
+    return verdicts
 
 
 @lru_cache(maxsize=1)

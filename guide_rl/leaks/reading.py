@@ -246,9 +246,10 @@ def _phrase(wanted: Answer, asked: Asked, text: str) -> str | None:
         letter = wanted.choice
         found = re.search(
             rf"\\boxed\s*\{{\W*(?:\\text\W*)?{letter}\W*\}}|{_STATEMENT}(?:option|choice)?\W*{letter}(?![\w'])"
-            rf"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s*\(?{letter}(?![\w'])|\({letter}\)"
+            rf"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)[\s:*(]*{letter}(?![\w'])|\({letter}\)|\\textbf\{{{letter}\}}"
+            rf"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ii]t)\s+(?:must|would|will|should)\s+be\W+{letter}(?=[*).,;:!]|\s*$)"
             rf"|\b(?:[Pp]ick|[Cc]hoose|[Ss]elect|[Mm]ark)\s+(?:option|choice|answer|letter)?[\W_]*{letter}[*)_$]*(?=[.,;:!]|\s*$)"
-            rf"|\b{letter}\)?\s+is\s+(?:the\s+)?(?:correct|right)\b",
+            rf"|\b{letter}[*)_]*\s+is\s+(?:the\s+)?(?:correct|right)\b",
             text,
             re.MULTILINE,
         )
