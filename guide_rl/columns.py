@@ -13,7 +13,7 @@ import pickle
 import random
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -90,8 +90,10 @@ def _box(found: re.Match[str]) -> str:
 
 def first(values: Sequence[Any]) -> Any:
     """The first of a list."""
-    if isinstance(values, str) or not values:
-        raise ValueError("not a list with something in it")
+    if isinstance(values, str):
+        raise TypeError("a text, not a list")
+    if not values:
+        raise ValueError("an empty list")
     return values[0]
 
 
@@ -133,8 +135,11 @@ def test_cases(text: str) -> list[Any]:
     return cases
 
 
-class _TextUnpickler(pickle.Unpickler):
-    """Reads pickles of plain values; whatever names a class or a function, which pickles may call, is refused."""
+class _TextUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
+    """Reads pickles of plain values; whatever names a class or a function, which pickles may call, is refused.
+
+    The one in Python: that in C makes room for as many values as the pickle says there are, which may be all memory.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         raise ValueError(f"a pickle that asks for {module}.{name}")
@@ -304,8 +309,8 @@ def _extracted(row: Row, field: str, spec: str | list[str]) -> Any:
             return None
         try:
             value = RULES[rule](value)
-        except (TypeError, AttributeError, KeyError):
-            what = f"column {column!r}, rule {rule}: cannot take a {type(value).__name__}"
+        except (TypeError, AttributeError, LookupError, RecursionError, MemoryError):
+            what = f"column {column!r}, rule {rule}: cannot take the type {type(value).__name__}"
             raise RowRejected("malformed", what) from None
         except (ValueError, zlib.error, pickle.UnpicklingError, EOFError) as error:
             raise RowRejected(f"no {field}", f"column {column!r}, rule {rule}: {error}") from error
@@ -348,6 +353,20 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _check_saveable(metadata: Mapping[str, Any]) -> None:
     """Refuse metadata that a problem file cannot hold."""
     try:
-        json.dumps(metadata)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(metadata, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise RowRejected("malformed", f"metadata cannot be saved: {error}") from None
+    level, layer = 0, [metadata]
+    while layer := [part for value in layer if isinstance(value, Mapping | list) for part in _parts(value)]:
+        level += 1
+        if level > _DEEPEST:
+            raise RowRejected("malformed", f"metadata is nested more than {_DEEPEST} deep")
+
+
+_DEEPEST = 100
+
+
+def _parts(value: Mapping[str, Any] | list[Any]) -> Iterable[Any]:
+    """What a value of JSON holds."""
+    return value.values() if isinstance(value, Mapping) else value

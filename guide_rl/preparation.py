@@ -287,7 +287,8 @@ def _evaluation_set(name: str, unread: list[list[object]]) -> Iterator[Problem]:
     except (ValueError, OSError) as error:
         raise (OSError if isinstance(error, OSError) else ValueError)(f"against: {error}") from error
     if empty:
-        raise ValueError(f"against: {name} holds no question that can be read; correct it or remove it")
+        said = f" (row {unread[0][1]}: {unread[0][2]})" if unread else ""
+        raise ValueError(f"against: {name} holds no question that can be read{said}; correct it or remove it")
 
 
 def _split(work: Work, recipe: ProblemsRecipe) -> dict[str, list[Problem]]:
@@ -342,7 +343,7 @@ def _check_folder(out: Path, recipe: str) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     made_by = out / "recipe.yaml"
-    if not made_by.is_file() or made_by.read_text(encoding="utf-8") != recipe or not (out / "summary.json").is_file():
+    if not made_by.is_file() or made_by.read_text(encoding="utf-8") != recipe:
         raise FileExistsError(
             f"{out} is there and was not made by this recipe; remove it, or give this one another folder (out=...)"
         )

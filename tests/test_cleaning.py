@@ -1,6 +1,7 @@
 """Cleaning: duplicates against slow twins, splits that do not depend on other rows, and the folder `guide problems` leaves."""
 
 import json
+import os
 import random
 from itertools import combinations
 from pathlib import Path
@@ -297,6 +298,10 @@ def test_rows_that_an_evaluation_recipe_leaves_out_are_not_compared(folder):
         ("against=[nope.jsonl]", "error: against: nope.jsonl: no such file"),
         ("against=[nope.yaml]", "error: against: nope.yaml: no such file"),
         ("against=[empty.jsonl]", "against: empty.jsonl holds no question"),
+        (
+            "against=[other.jsonl]",
+            "against: other.jsonl holds no question that can be read (row 1: malformed: no column",
+        ),
         ("model=no/such/model", "error: model: no/such/model: cannot load its tokenizer"),
         (
             "splits={held_out: 4, train: 1}",
@@ -308,6 +313,7 @@ def test_what_cannot_be_done_names_its_field_and_what_to_do(folder, capsys, sett
     if settings.startswith("model"):
         pytest.importorskip("transformers")
     write(folder / "empty.jsonl")
+    write(folder / "other.jsonl", {"q": "1?"})
     with pytest.raises(SystemExit):
         main(["problems", "recipe.yaml", settings])
     assert said in capsys.readouterr().err
@@ -323,7 +329,10 @@ def test_a_folder_of_another_recipe_is_left_alone_and_the_same_recipe_may_run_ag
     with pytest.raises(SystemExit):
         main(["problems", "recipe.yaml", "seed=1"])
     assert "not made by this recipe" in capsys.readouterr().err
-    Path("out/summary.json").unlink()
+    Path("out/summary.json").unlink()  # as a kill while files are put in place leaves it
+    main(["problems", "recipe.yaml"])
+    assert Path("out/problems.jsonl").read_text() == before
+    Path("out/recipe.yaml").unlink()
     with pytest.raises(SystemExit):
         main(["problems", "recipe.yaml"])
 
@@ -414,3 +423,22 @@ def test_show_says_what_it_takes(folder, capsys, arguments):
         main(["problems", *arguments.split()])
     assert stop.value.code == 2
     assert "--show takes a number of problems and a problem file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_kill_while_files_are_replaced_leaves_a_folder_that_the_same_command_mends(folder, monkeypatch, nth):
+    main(["problems", "recipe.yaml"])
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    replace, done = os.replace, []
+
+    def dies(*paths) -> None:
+        done.append(replace(*paths))
+        if len(done) == nth:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(preparation.os, "replace", dies)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(read_recipe(ProblemsRecipe, "recipe.yaml"))
+    main(["problems", "recipe.yaml"])
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before

@@ -65,6 +65,11 @@ def test_every_shipped_recipe_is_tested_on_rows_of_its_own():
     assert {path.stem for path in ROWS.glob("*.jsonl")} == {*EXPECTED}
 
 
+def packed(pickled: bytes) -> str:
+    """As LiveCodeBench packs its tests."""
+    return base64.b64encode(zlib.compress(pickled)).decode()
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_shipped_recipe_reads_the_schema_of_its_data_set(name, tmp_path):
     problems = prepared(name, tmp_path)
@@ -351,7 +356,7 @@ def test_bad_lines_are_told_with_their_number(tmp_path):
         (
             {"question": "q", "answer": ["a", "first"]},
             {"q": "x", "a": 3},
-            "malformed: column 'a', rule first: cannot take a int",
+            "malformed: column 'a', rule first: cannot take the type int",
         ),
         (
             {"question": "q", "answer": "a"},
@@ -430,3 +435,20 @@ def test_a_wrong_map_fails_before_anything_is_written(tmp_path, capsys, settings
         main(["problems", "r.yaml", settings])
     assert said in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"] or "no such file" in said
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"q": "Q", "a": "1", "m": "\ud800"}, {"metadata.m": "m"}),
+        ({"q": "Q", "a": "1", "m": json.loads("[" * 900 + "]" * 900)}, {"metadata.m": "m"}),
+        ({"q": "Q", "a": "1", "m": "[" * 200_000}, {"metadata.m": ["m", "from_json"]}),
+        ({"q": "Q", "a": "1", "m": {"x": 1}}, {"metadata.m": ["m", "first"]}),
+        ({"q": "Q", "a": "1", "m": packed(b"\x80\x02Nr\xff\xff\xff\x7f.")}, {"metadata.m": ["m", "test_cases"]}),
+    ],
+    ids=["surrogate", "deep", "deep text", "object", "pickle of much"],
+)
+def test_an_odd_cell_rejects_its_row_and_nothing_else(row, columns):
+    source = SourceConfig("x.jsonl", columns={"question": "q", "answer": "a", **columns})
+    with pytest.raises(RowRejected):
+        to_problem(row, 1, "s", source, 0)
