@@ -2,15 +2,18 @@
 
     python benchmarks/problems.py --rows 100000 --out problems.json
 
-The rows are invented sentences over 4,000 words of Zipf's frequencies, with numbers. Of them, 5 % are an earlier question
-in another spelling (case, spaces, `$`), 5 % an earlier question edited (a word or two replaced, a label in front, a sentence
-behind) with the same answer, 5 % an earlier question with other numbers and another answer (variants, which must stay), and
-a few match one of 1,000 evaluation problems. The truth about an edited pair is its exact similarity.
+The rows are invented sentences over 4,000 words of Zipf's frequencies, with numbers, commas and formulas. Of them, 5 % are an
+earlier question in another spelling (case, spaces, `$`, LaTeX delimiters and commands, punctuation), 5 % an earlier question
+edited (a word or two replaced, a label in front, a sentence behind), both with the same answer, 5 % an earlier question with
+other numbers and another answer (variants, which must stay). 100 rows of each kind come from 1,000 evaluation problems:
+edited, with an instruction behind, in other LaTeX, with other punctuation, with other numbers. The truth about an edited pair
+is its exact similarity or overlap; of the others all are counted.
 """
 
 import argparse
 import json
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -20,9 +23,23 @@ from pathlib import Path
 from typing import Any
 
 SHARE = 0.05
-"""Of the rows, for each of the three kinds of copies."""
-EVALUATION, CONTAMINATED = 1000, 400
+"""Of the rows, for each of COPIES."""
+EVALUATION, CONTAMINATED = 1000, 100
+"""Evaluation problems, and rows of each of FROM_EVALUATION (about)."""
+COPIES = ("respelled", "edited", "variant")
+FROM_EVALUATION = ("edited", "instruction", "latex", "punctuation", "variant")
+EVALUATED = "evaluation, {}"
 LABELS = ("Problem 7. ", "## Task B-1.3.\n\n", "12. (5 points) ", "Example 4: ")
+INSTRUCTION = " Please reason step by step, and put your final answer within \\boxed{}."
+LATEX = (
+    ("\\dfrac", "\\frac"),
+    ("\\leq", "\\le"),
+    (" $", " \\("),
+    ("$ ", "\\) "),
+    ("$,", "\\),"),
+    ("(x", "\\left(x"),
+    ("1)", "1\\right)"),
+)
 TAILS = (" Find the answer.", " Give your answer as a whole number.", " (Tournament, round 2)")
 
 
@@ -37,14 +54,32 @@ def vocabulary(rng: random.Random) -> tuple[list[str], list[float]]:
 
 
 def question(rng: random.Random, words: list[str], weights: list[float]) -> str:
-    """Sentences of 15 to 100 words, one in eight a number."""
-    drawn = rng.choices(words, cum_weights=weights, k=rng.randint(15, 100))
-    return " ".join(str(rng.randint(2, 999)) if rng.random() < 0.125 else word for word in drawn) + "?"
+    """15 to 100 words; one in eight is a number, one in twenty a formula, one in ten has a comma."""
+    parts = []
+    for word in rng.choices(words, cum_weights=weights, k=rng.randint(15, 100)):
+        draw, number = rng.random(), rng.randint(2, 999)
+        if draw < 0.05:
+            word = rf"$(x + 1) \leq \dfrac{{{number}}}{{{word}}}$"
+        parts.append((str(number) if draw > 0.875 else word) + ("," if rng.random() < 0.1 else ""))
+    return " ".join(parts) + " so?"
+
+
+def in_other_latex(text: str) -> str:
+    """The same question with other delimiters and commands."""
+    for ours, theirs in LATEX:
+        text = text.replace(ours, theirs)
+    return text
+
+
+def with_other_punctuation(text: str) -> str:
+    """The same question without commas, and with a colon for the question mark."""
+    return text.replace(",", "").replace("?", ":")
 
 
 def respelled(rng: random.Random, text: str) -> str:
     """The same question in another spelling."""
-    return rng.choice([text.upper(), text.replace(" ", "  "), f"  {text}\n", text.replace(" ", " $ ", 1)])
+    ways = [text.upper(), text.replace(" ", "  "), f"  {text}\n", in_other_latex(text), with_other_punctuation(text)]
+    return rng.choice(ways)
 
 
 def edited(rng: random.Random, text: str, words: list[str]) -> str:
@@ -57,14 +92,19 @@ def edited(rng: random.Random, text: str, words: list[str]) -> str:
 
 def with_other_numbers(rng: random.Random, text: str) -> str:
     """The same template with other numbers."""
-    return " ".join(str(rng.randint(1000, 9999)) if part.isdecimal() else part for part in text.split(" "))
+    return re.sub("[0-9]{2,}", lambda _: str(rng.randint(1000, 9999)), text)
 
 
 def copied(kind: str, rng: random.Random, text: str, words: list[str]) -> str:
-    """A copy of a question, of the kind exact, edited or variant."""
-    if kind == "exact":
-        return respelled(rng, text)
-    return edited(rng, text, words) if kind == "edited" else with_other_numbers(rng, text)
+    """A copy of a question, of one of the kinds below."""
+    return {
+        "respelled": lambda: respelled(rng, text),
+        "edited": lambda: edited(rng, text, words),
+        "variant": lambda: with_other_numbers(rng, text),
+        "instruction": lambda: text + INSTRUCTION,
+        "latex": lambda: in_other_latex(text),
+        "punctuation": lambda: with_other_punctuation(text),
+    }[kind]()
 
 
 def make(folder: Path, count: int, seed: int) -> dict[str, Any]:
@@ -73,22 +113,23 @@ def make(folder: Path, count: int, seed: int) -> dict[str, Any]:
     words, weights = vocabulary(rng)
     evaluation = [question(rng, words, weights) for _ in range(EVALUATION)]
     rows: list[tuple[str, str]] = []
-    truth: dict[str, Any] = {"exact": [], "edited": [], "variant": [], "contaminated": []}
+    truth: dict[str, Any] = {kind: [] for kind in (*COPIES, *map(EVALUATED.format, FROM_EVALUATION))}
+    contaminated = len(FROM_EVALUATION) * CONTAMINATED / count
     originals: list[int] = []
     for line in range(1, count + 1):
         draw = rng.random()
         answer = str(rng.randint(1000, 999_999))
-        if draw < CONTAMINATED / count:
-            index = rng.randrange(EVALUATION)
-            rows.append((edited(rng, evaluation[index], words), answer))
-            truth["contaminated"].append((line, index))
-        elif originals and draw < 3 * SHARE:
-            kind = ("exact", "edited", "variant")[int(draw / SHARE)]
+        if draw < contaminated:
+            index, kind = rng.randrange(EVALUATION), FROM_EVALUATION[int(draw / contaminated * len(FROM_EVALUATION))]
+            rows.append((copied(kind, rng, evaluation[index], words), answer))
+            truth[EVALUATED.format(kind)].append((line, index))
+        elif originals and draw < contaminated + 3 * SHARE:
+            kind = COPIES[int((draw - contaminated) / SHARE)]
             original = rng.choice(originals)
             text, old = rows[original - 1]
             copy = copied(kind, rng, text, words)
             same = kind == "variant" and copy == text  # It had no numbers.
-            truth["exact" if same else kind].append((line, original))
+            truth["respelled" if same else kind].append((line, original))
             rows.append((copy, answer if kind == "variant" and not same else old))
         else:
             originals.append(line)
@@ -117,28 +158,29 @@ def recipe(folder: Path) -> Path:
 
 
 def accuracy(out: Path, truth: dict[str, Any]) -> dict[str, Any]:
-    """Recall of what was planted (edited pairs at or above the threshold), and false alarms."""
-    from guide_rl.cleaning import shingles, similarity
+    """How many of each kind were rejected (of edited pairs those at or above the threshold)."""
+    from guide_rl.cleaning import overlap, shingles, similarity
 
     found = {row["row"]: row for row in map(json.loads, (out / "rejected.jsonl").open())}
     texts = truth["rows"]
 
-    def share(pairs: list[tuple[int, str, str]]) -> str:
-        over = [line for line, a, b in pairs if similarity(shingles(a, 3), shingles(b, 3)) >= 0.7]
-        return f"{sum(line in found for line in over)} of {len(over)}"
+    def rejected(lines: list[int]) -> str:
+        return f"{sum(line in found for line in lines)} of {len(lines)}"
 
-    exact = truth["exact"]
-    planted = {line for kind in ("exact", "edited", "contaminated") for line, _ in truth[kind]}
-    return {
-        "exact copies found": f"{sum(line in found for line, _ in exact)} of {len(exact)}",
-        "edited copies found": share([(line, texts[line - 1], texts[old - 1]) for line, old in truth["edited"]]),
-        "evaluation copies found": share(
-            [(line, texts[line - 1], truth["evaluation"][old]) for line, old in truth["contaminated"]]
+    sets = {
+        "edited": lambda line, old: similarity(shingles(texts[old - 1], 3), shingles(texts[line - 1], 3)),
+        "evaluation, edited": lambda line, old: overlap(
+            shingles(truth["evaluation"][old], 3), shingles(texts[line - 1], 3)
         ),
-        "variants rejected": f"{sum(line in found for line, _ in truth['variant'])} of {len(truth['variant'])}",
-        "others rejected": len(set(found) - planted - {line for line, _ in truth["variant"]}),
-        "rows not planted": len(texts) - len(planted) - len(truth["variant"]),
     }
+    figures: dict[str, Any] = {}
+    planted: set[int] = set()
+    for kind in (*COPIES, *map(EVALUATED.format, FROM_EVALUATION)):
+        pairs = truth[kind]
+        planted |= {line for line, _ in pairs}
+        over = [line for line, old in pairs if kind not in sets or sets[kind](line, old) >= 0.7]
+        figures[f"{kind}: rejected"] = rejected(over)
+    return {**figures, "others: rejected": rejected([line for line in range(1, len(texts) + 1) if line not in planted])}
 
 
 def main() -> None:
