@@ -337,6 +337,7 @@ def test_a_folder_of_another_recipe_is_left_alone_and_the_same_recipe_may_run_ag
         main(["problems", "recipe.yaml"])
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 @pytest.mark.parametrize("stage", ["_read", "_compare", "save_problems", "_move"])
 def test_an_interrupted_run_leaves_nothing(folder, monkeypatch, stage, error):
@@ -425,6 +426,7 @@ def test_show_says_what_it_takes(folder, capsys, arguments):
     assert "--show takes a number of problems and a problem file" in capsys.readouterr().err
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_a_kill_while_files_are_replaced_leaves_a_folder_that_the_same_command_mends(folder, monkeypatch, nth):
     main(["problems", "recipe.yaml"])

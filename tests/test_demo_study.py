@@ -67,6 +67,7 @@ def test_other_settings_in_the_same_folder_are_refused_before_anything_is_writte
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("started", [[], ["grpo"], list(METHODS)])
 def test_the_same_settings_continue_however_far_the_demo_was(tmp_path, monkeypatch, started):
     monkeypatch.chdir(tmp_path)
