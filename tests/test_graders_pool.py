@@ -156,6 +156,7 @@ def test_hostile_texts_are_wrong_within_the_limit(pool: GraderPool, folder: Path
     assert _still_works(pool)
 
 
+@pytest.mark.e2e
 def test_answers_that_take_for_ever_are_timeouts(pool: GraderPool) -> None:
     before = pool.counts["timeout"]
     pending = [pool.submit(_problem(), _rollout(text)) for text in ENDLESS]

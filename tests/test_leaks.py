@@ -215,6 +215,7 @@ def test_hostile_text_is_read_in_no_time(text):
     assert time.perf_counter() - started < 2
 
 
+@pytest.mark.e2e
 def test_a_comparison_without_end_counts_as_different():
     with LeakCheck() as check:
         assert check.find(problem(r"\log_2 7"), r"$\frac{9^{9^{9^9}}}{\log_{2} \sin 4}$ it is") is None
@@ -298,6 +299,7 @@ def test_damaged_verdicts_are_worked_out_again(tmp_path, damage):
             assert check.find(problem, "It is 24.") is not None
 
 
+@pytest.mark.e2e
 def test_long_hostile_texts_take_little_time():
     started = time.process_time()
     with LeakCheck() as check:

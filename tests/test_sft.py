@@ -90,6 +90,7 @@ def test_the_order_takes_every_row_once_an_epoch_and_sorts_each_batch_by_length(
     assert order != batch_order(lengths, batch_size=5, epochs=2.5, seed=1)
 
 
+@pytest.mark.e2e
 def test_a_run_learns_loads_back_and_writes_only_its_folder(tmp_path, monkeypatch):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -193,6 +194,7 @@ def stop_at(monkeypatch, step: int, recipe: SFTRecipe, number: signal.Signals) -
     return RunFolder.open(recipe.run)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("step", "number"), [(1, signal.SIGTERM), (5, signal.SIGINT)])
 def test_an_interrupted_run_saves_the_step_under_way_and_resumes_bit_for_bit(folder, whole, monkeypatch, step, number):
     recipe = resumable(folder, f"stopped-{step}")
