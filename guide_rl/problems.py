@@ -88,6 +88,8 @@ def _text(value: Any, name: str, where: str) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where}: field {name!r} is {value}; write a finite number, or text")
     text = str(value)
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError(f"{where}: field {name!r} holds half a surrogate pair, which is no text; correct it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{where}: field {name!r} holds half a surrogate pair, which is no text; correct it") from None
     return text if text.strip() or name not in _OPTIONAL_FIELDS else None

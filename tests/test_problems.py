@@ -183,3 +183,18 @@ def test_every_documented_command_is_run():
 def test_the_documented_rules_are_the_rules():
     table = PREPARATION.partition("| rule | takes |")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.M)) == set(RULES)
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('{"question": "\\ud800+1=", "answer": "1"}', "'question' holds half a surrogate pair"),
+        ('{"question": "q", "answer": 1e999}', "'answer' is inf"),
+        ('{"question": "q", "answer": "  "}', "'answer' is missing or empty"),
+        ('{"question": "q", "answer": ' + "9" * 5000 + "}", "not valid JSON"),
+    ],
+)
+def test_values_that_are_no_text_are_named_with_their_line(tmp_path, line, what):
+    (tmp_path / "p.jsonl").write_text(line + "\n")
+    with pytest.raises(ValueError, match=rf"p.jsonl, line 1: .*{what}"):
+        load_problems(tmp_path / "p.jsonl")

@@ -114,6 +114,8 @@ class LeakCheck:
 
 def _plain_characters(text: str) -> str:
     """The text without characters that do not show (zero-width spaces, soft hyphens), decimal digits of any script as 0-9."""
+    if text.isascii():
+        return text
     shown = (character for character in text if unicodedata.category(character) != "Cf")
     return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in shown)
 
