@@ -151,7 +151,12 @@ class RunFolder:
         self._write("recipe.yaml", f"{recipe_yaml}{_SEAL}{_digest(recipe_yaml)}\n")
 
     def check_inputs(self, inputs: Mapping[str, str]) -> None:
-        """Raise ValueError when a file that the run reads is not what it was when the run was created."""
+        """Refuse files that are not what they were when the run was created.
+
+        Raises:
+            FileNotFoundError: one is no longer there.
+            ValueError: one has changed.
+        """
         known = json.loads((self.path / "versions.json").read_text(encoding="utf-8")).get("files", {})
         for name, file in inputs.items():
             if known.get(name) and not Path(file).exists():
@@ -159,7 +164,7 @@ class RunFolder:
                     f"{name}: {file} is not there; start in the folder where the run was started ({Path.cwd()} is another), "
                     "or restore it"
                 )
-            if known.get(name, _sha256(file)) != _sha256(file):
+            if name in known and known[name] != _sha256(file):
                 raise ValueError(
                     f"{name}: {file} has changed since {self.path} was started; restore it, or start a new run from "
                     f"its weights with model.path={self.latest_checkpoint() or self.path}"

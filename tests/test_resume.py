@@ -17,7 +17,7 @@ from toy_run import recipe, trainer, write_inputs
 from guide_rl.interrupts import Interrupts
 from guide_rl.recipes import write_recipe
 from guide_rl.run_folder import DiskFull, RunFolder
-from guide_rl.trainers.local import LocalTrainer, may_change, train
+from guide_rl.trainers.local import LocalTrainer, inputs, may_change, train
 from guide_rl.trainers.update import NonFiniteLoss, PolicyUpdate
 
 SETTINGS = (
@@ -386,3 +386,12 @@ def test_a_step_that_breaks_in_its_update_is_not_saved(folder, monkeypatch, wher
     assert [path.name for path in stopped.run.checkpoints.iterdir()] == ["step-000002"]
     resumed = trainer(folder, *settings(folder, f"broken-{where}"), "checkpoints.keep_last=1", resume=True)
     assert resumed.step_done == 2
+
+
+def test_only_what_the_recipe_names_is_compared_on_resume(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = recipe(folder, "run=run", "steps=1")
+    assert set(inputs(settings)) == {"problems.train"}
+    train(settings)
+    (tmp_path / "log.txt").write_text("a file beside the run")
+    train(settings, resume="run")

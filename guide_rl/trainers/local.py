@@ -68,13 +68,15 @@ def train(recipe: TrainRecipe, *, resume: str | None = None) -> RunFolder:
 
 
 def inputs(recipe: TrainRecipe) -> dict[str, str]:
-    """The files that a run goes on reading after its first checkpoint: field -> path (not all of them exist)."""
-    return {
+    """The files and folders that a run goes on reading after its first checkpoint: field -> path, which may be a name."""
+    template = recipe.prompts.chat_template
+    fields = {
         "problems.train": recipe.problems.train,
-        "problems.evaluation": recipe.problems.evaluation or "",
-        "prompts.chat_template": (recipe.prompts.chat_template or "")[:255],
-        "model.path": recipe.model.path if recipe.model.lora is not None else "",
+        "problems.evaluation": recipe.problems.evaluation,
+        "prompts.chat_template": template if template and "{{" not in template else None,
+        "model.path": recipe.model.path if recipe.model.lora is not None else None,
     }
+    return {field: path for field, path in fields.items() if path}
 
 
 def may_change(recipe: TrainRecipe) -> list[str]:
