@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
-from guide_rl.policy import Policy, explain_out_of_memory
+from guide_rl.policy import Policy
 
 Ids = Sequence[int]
 
@@ -88,7 +88,7 @@ class Scorer:
 
     def score(self, policy: Policy, rows: Sequence[Row], *, entropy: bool = False) -> TokenScores:
         """One forward pass over the rows of a micro-batch, with gradient where it is on."""
-        with explain_out_of_memory("optimizer.tokens_per_microbatch"), self.autocast():
+        with self.autocast():
             return score_rows(
                 policy, rows, temperature=self.temperature, entropy=entropy, share_prompts=self.share_prompts
             )

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from guide_rl.config import ModelConfig
+from guide_rl.prompts import load_tokenizer
 from guide_rl.run_folder import RunFolder
 
 
@@ -88,22 +89,6 @@ def load_policy(config: ModelConfig, *, device: torch.device, seed: int, checkpo
     return Policy(model, tokenizer)
 
 
-def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a model.
-
-    Where tokenizer_config.json names no class but the general one, tokenizer.json is taken as it is. AutoTokenizer
-    rebuilds it as the class of some model types, Qwen2 among them, so that other tokens come out.
-    """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-    from transformers.models.auto.tokenization_auto import get_tokenizer_config
-
-    config = get_tokenizer_config(path, trust_remote_code=trust_remote_code)
-    as_it_is = config.get("tokenizer_class") in ("PreTrainedTokenizerFast", "TokenizersBackend")
-    if as_it_is and "auto_map" not in config:
-        return PreTrainedTokenizerFast.from_pretrained(path)
-    return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-
-
 @contextlib.contextmanager
 def _naming_model_path(path: str) -> Iterator[None]:
     """Say what is wrong with model.path: at once for what looks like a folder, else as the hub says it."""
@@ -170,7 +155,7 @@ def explain_out_of_memory(knob: str) -> Iterator[None]:
         explained = str(error).startswith("out of memory")
         if not explained and (not isinstance(error, RuntimeError) or _says_out_of_memory(error)):
             raise MemoryError(
-                f"out of memory: lower {knob} (its value is in the run's recipe.yaml). {error}"
+                f"out of memory: lower {knob} (a run goes on with --resume RUN field=value). {error}"
             ) from error
         raise
 

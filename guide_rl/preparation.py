@@ -29,7 +29,7 @@ from guide_rl.graders.answer_text import plain, plain_number
 from guide_rl.graders.pool import GraderPool, check_answers
 from guide_rl.interrupts import Interrupts
 from guide_rl.problems import save_problems
-from guide_rl.prompts import Prompts
+from guide_rl.prompts import Prompts, load_tokenizer
 from guide_rl.recipes import read_recipe, write_recipe
 from guide_rl.sources import read_rows
 from guide_rl.sources.rows import Row
@@ -146,20 +146,16 @@ def _measure(work: Work, recipe: ProblemsRecipe) -> int:
     if recipe.model is None:
         return 0
     prompts = Prompts(tokenizer_of(recipe.model), recipe.prompts)
-    limit = recipe.prompts.max_tokens
     reasons: list[tuple[str, str, dict[str, Any]] | None] = []
     guided_too_long = 0
     for candidate in work.progress.track(work.candidates, description="measure prompts"):
         problem = candidate.problem
         length = len(prompts.plain_ids(problem))
-        if length > limit and recipe.prompts.too_long == "fail":
-            raise ValueError(
-                f"problem {problem.id!r}: its prompt has {length} tokens, over prompts.max_tokens ({limit})"
-            )
-        reasons.append(("too long", f"{length} tokens, over {limit}", {}) if length > limit else None)
-        if length <= limit and problem.guidance is not None:
+        too_long = prompts.over_limit(length, problem, "plain")
+        reasons.append(("too long", f"{length} tokens, over {recipe.prompts.max_tokens}", {}) if too_long else None)
+        if not too_long and problem.guidance is not None:
             prompts.check(problem)
-            guided_too_long += len(prompts.guided_ids(problem)) > limit
+            guided_too_long += prompts.over_limit(len(prompts.guided_ids(problem)), problem, "guided")
     work.keep(reasons)
     return guided_too_long
 
@@ -170,10 +166,8 @@ def tokenizer_of(model: str) -> Any:
     Raises:
         OSError: it cannot be loaded; names the field and the model.
     """
-    from transformers import AutoTokenizer
-
     try:
-        return AutoTokenizer.from_pretrained(model)
+        return load_tokenizer(model)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0]
         raise OSError(f"model: {model}: cannot load its tokenizer ({reason}); name a folder or a hub model") from error

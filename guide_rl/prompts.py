@@ -34,6 +34,22 @@ class PromptCounts:
     """Tokens of the longest prompt, plain or guided, of the problems that remain."""
 
 
+def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model.
+
+    Where tokenizer_config.json names no class but the general one, tokenizer.json is taken as it is. AutoTokenizer
+    rebuilds it as the class of some model types, Qwen2 among them, so that other tokens come out.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    config = get_tokenizer_config(path, trust_remote_code=trust_remote_code)
+    as_it_is = config.get("tokenizer_class") in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    if as_it_is and "auto_map" not in config:
+        return PreTrainedTokenizerFast.from_pretrained(path)
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+
+
 class Prompts:
     """Renders problems for one tokenizer.
 
@@ -117,13 +133,13 @@ class Prompts:
         too_long = guidance_too_long = longest = 0
         for problem in problems:
             length = len(self.plain_ids(problem))
-            if self._over_limit(length, problem, "plain"):
+            if self.over_limit(length, problem, "plain"):
                 too_long += 1
                 continue
             if problem.guidance is not None:
                 self.check(problem)
                 guided_length = len(self.guided_ids(problem))
-                if self._over_limit(guided_length, problem, "guided"):
+                if self.over_limit(guided_length, problem, "guided"):
                     guidance_too_long += 1
                     problem = replace(problem, guidance=None)
                 else:
@@ -137,8 +153,8 @@ class Prompts:
         without = sum(problem.guidance is None for problem in problems)
         return kept, PromptCounts(len(kept), too_long, guidance_too_long, without, longest)
 
-    def _over_limit(self, length: int, problem: Problem, kind: str) -> bool:
-        """Whether a prompt is too long; raises where the recipe says so."""
+    def over_limit(self, length: int, problem: Problem, kind: str) -> bool:
+        """Whether a prompt of so many tokens is too long; ValueError where `prompts.too_long` says fail."""
         over = length > self.config.max_tokens
         if over and self.config.too_long == "fail":
             raise ValueError(

@@ -30,8 +30,6 @@ from guide_rl.types import Group
 LINE_FILES = ("metrics.jsonl", "timings.jsonl", "rollouts.jsonl")
 _FILES = ("recipe.yaml", "versions.json", ".lock", *LINE_FILES)
 _VERSIONS = ("guide-rl", "torch", "transformers", "accelerate", "peft", "trl", "math-verify", "reasoning-gym", "numpy")
-
-
 _SEAL = "# Do not edit; to go on with other values: --resume RUN field=value. SHA-256 of the above: "
 
 
@@ -58,22 +56,26 @@ class RunFolder:
             FileExistsError: it holds a run already.
         """
         run = cls(path)
-        if (run.path / "recipe.yaml").exists():
-            raise FileExistsError(
-                f"{run.path} holds a run already; continue it with `--resume {run.path}`, or give this one another "
-                "folder (run=...)"
-            )
-        taken = [name for name in _FILES if (run.path / name).exists() and name != ".lock"]
-        if taken or run.latest_checkpoint() is not None or run.path.is_file():
-            raise FileExistsError(
-                f"{run.path} holds {taken[0] if taken else 'something'} that is not this run's; give another folder (run=...)"
-            )
+        run.check_free()
         files = {name: _sha256(file) for name, file in (inputs or {}).items()}
         versions = _versions() | {"files": files}
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         run._write("versions.json", json.dumps(versions, indent=2) + "\n")
         run.write_recipe(recipe_yaml)
         return run
+
+    def check_free(self) -> None:
+        """Raise FileExistsError when the folder holds a run, or files of one."""
+        if (self.path / "recipe.yaml").exists():
+            raise FileExistsError(
+                f"{self.path} holds a run already; continue it with `--resume {self.path}`, or give this one another "
+                "folder (run=...)"
+            )
+        taken = [name for name in _FILES if (self.path / name).exists() and name != ".lock"]
+        if taken or self.latest_checkpoint() is not None or self.path.is_file():
+            raise FileExistsError(
+                f"{self.path} holds {taken[0] if taken else 'something'} that is not this run's; give another folder (run=...)"
+            )
 
     @classmethod
     @contextlib.contextmanager

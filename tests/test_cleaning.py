@@ -7,12 +7,13 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from tiny_models import tiny_model, tiny_tokenizer
 
 from guide_rl import preparation
 from guide_rl.cleaning import find_matches, normalised, shingles, similarity, splits_of, words_of
 from guide_rl.cli import main
 from guide_rl.config import DuplicatesConfig, ProblemsRecipe
-from guide_rl.preparation import prepare
+from guide_rl.preparation import prepare, tokenizer_of
 from guide_rl.problems import load_problems
 from guide_rl.recipes import read_recipe
 
@@ -444,3 +445,10 @@ def test_a_kill_while_files_are_replaced_leaves_a_folder_that_the_same_command_m
             prepare(read_recipe(ProblemsRecipe, "recipe.yaml"))
     main(["problems", "recipe.yaml"])
     assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
+
+
+def test_prompts_are_measured_with_the_tokenizer_that_training_loads(tmp_path):
+    tiny_tokenizer().save_pretrained(tmp_path)  # of a class that AutoTokenizer rebuilds for some models
+    tiny_model("qwen2").save_pretrained(tmp_path)
+    text = "a b  c"
+    assert tokenizer_of(str(tmp_path))(text)["input_ids"] == tiny_tokenizer()(text)["input_ids"]

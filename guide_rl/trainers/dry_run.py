@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -13,6 +12,7 @@ from guide_rl.policy import Policy, load_policy, pick_device, precision
 from guide_rl.progress import duration
 from guide_rl.prompts import Prompts
 from guide_rl.recipes import write_recipe
+from guide_rl.run_folder import RunFolder
 from guide_rl.samplers.causal_lm import CausalLM
 from guide_rl.trainers.local import check_trackers
 from guide_rl.trainers.problem_sets import held_out_problems, training_problems
@@ -60,10 +60,11 @@ def dry_run(recipe: TrainRecipe) -> str:
 
 def _run_folder(recipe: TrainRecipe) -> str:
     """Whether the run folder is free."""
-    taken = (Path(recipe.run) / "recipe.yaml").exists()
-    return f"{recipe.run} " + (
-        "holds a run already: set run to another folder, or --resume it\n" if taken else "is free\n"
-    )
+    try:
+        RunFolder(recipe.run).check_free()
+    except FileExistsError as error:
+        return f"{error}\n"
+    return f"{recipe.run} is free\n"
 
 
 def _graders_at_work(problems: list[Problem], limits: GradingConfig) -> str:

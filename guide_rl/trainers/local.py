@@ -82,12 +82,18 @@ def inputs(recipe: TrainRecipe) -> dict[str, str]:
 def may_change(recipe: TrainRecipe) -> list[str]:
     """The fields in which a resumed recipe may differ: what a run does beside learning, and how it fits the machine.
 
-    Those of the machine (the second list) change results by rounding: from there on they are not bit for bit those of
-    the uninterrupted run.
+    After a change of the second list results are not bit for bit those of the uninterrupted run: they differ by
+    rounding, or by the gradings that the new limits let end.
     """
-    beside = ["budget.rollouts", "budget.tokens", "checkpoints.every", "checkpoints.keep_last", "trackers"]
-    machine = [
+    beside = [
+        "budget.rollouts",
+        "budget.tokens",
+        "checkpoints.every",
+        "checkpoints.keep_last",
         "grading.workers",
+        "trackers",
+    ]
+    machine = [
         "grading.timeout_s",
         "grading.memory_mb",
         "model.device",

@@ -72,7 +72,7 @@ def run_sft(recipe: SFTRecipe, *, resume: str | None = None) -> Path:
         write_recipe(recipe),
         resume=resume,
         inputs={"problems": recipe.problems},
-        may_change=("checkpoints.every", "checkpoints.keep_last"),
+        may_change=("checkpoints.every", "checkpoints.keep_last", "microbatch_size"),
     )
     with run_of as (run, checkpoint), Interrupts() as interrupts:
         problems = load_problems(recipe.problems)
@@ -98,17 +98,15 @@ def sft_rows(problems: Sequence[Problem], prompts: Prompts, recipe: SFTRecipe) -
     Raises ValueError for a problem without solution, a prompt too long under `prompts.too_long: fail`, or no row left.
     """
     rows = [_row(problem, prompts, recipe.context) for problem in problems]
-    limit = prompts.config.max_tokens
-    for problem, row in zip(problems, rows, strict=True):
-        if prompts.config.too_long == "fail" and len(row.prompt_ids) > limit:
-            raise ValueError(
-                f"problem {problem.id!r}: its prompt has {len(row.prompt_ids)} tokens, over prompts.max_tokens "
-                f"({limit}); raise it, or set prompts.too_long to skip"
-            )
-    kept = [row for row in rows if len(row) <= recipe.max_tokens and len(row.prompt_ids) <= limit]
+    kept = [
+        row
+        for problem, row in zip(problems, rows, strict=True)
+        if not prompts.over_limit(len(row.prompt_ids), problem, recipe.context) and len(row) <= recipe.max_tokens
+    ]
     if not kept:
         raise ValueError(
-            f"all {len(rows)} rows are over max_tokens ({recipe.max_tokens}) or prompts.max_tokens ({limit}); raise it"
+            f"all {len(rows)} rows are over max_tokens ({recipe.max_tokens}) or prompts.max_tokens "
+            f"({prompts.config.max_tokens}); raise it"
         )
     return kept
 

@@ -69,6 +69,7 @@ class PolicyUpdate:
         )
         self.reference = Reference.of(policy, recipe)
 
+    @explain_out_of_memory("optimizer.tokens_per_microbatch")
     def __call__(self, groups: Sequence[Group], step: int) -> Metrics:
         """`optimizer.epochs` passes over the mini-batches of a step's groups.
 
@@ -76,14 +77,9 @@ class PolicyUpdate:
             What the update says: loss, gradient norm, clip fraction, ratios of guided rows, mismatch of the sampler.
 
         Raises:
-            NonFiniteLoss: the loss or its gradient is NaN or infinite; says where the batch is.
+            NonFiniteLoss: the loss, its gradient or the new weights are NaN or infinite; says where the batch is.
             MemoryError: says which knob to lower.
         """
-        with explain_out_of_memory("optimizer.tokens_per_microbatch"):
-            return self._passes(groups, step)
-
-    def _passes(self, groups: Sequence[Group], step: int) -> Metrics:
-        """What `__call__` does, where memory may run out."""
         recipe, ratios = self.recipe, RatioLog()
         kept = [group_to_train(group, recipe.guidance.keep_guided) for group in groups]
         batches = build_minibatches(kept, recipe, self.prompt_ids)
