@@ -12,9 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from guide_rl.chat_api import ChatClient
+from guide_rl.chat.client import ChatClient
 from guide_rl.config import ChatConfig, GuidanceRecipe
-from guide_rl.guidance import teacher_messages, write_guidance
+from guide_rl.guidance.asking import teacher_messages
+from guide_rl.guidance.writing import write_guidance
 from guide_rl.problems import save_problems
 from guide_rl.types import Problem
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-from guide_rl.leaks import LeakCheck, restates
-from guide_rl.leaks.number_words import spelled_out
+from guide_rl.guidance.leaks import LeakCheck, restates
+from guide_rl.guidance.leaks.number_words import spelled_out
 from guide_rl.types import Problem
 
 HINT = "Think about what stays the same. {} Then check your work."

@@ -159,7 +159,7 @@ def recipe(folder: Path) -> Path:
 
 def accuracy(out: Path, truth: dict[str, Any]) -> dict[str, Any]:
     """How many of each kind were rejected (of edited pairs those at or above the threshold)."""
-    from guide_rl.cleaning import overlap, shingles, similarity
+    from guide_rl.problems.cleaning import overlap, shingles, similarity
 
     found = {row["row"]: row for row in map(json.loads, (out / "rejected.jsonl").open())}
     texts = truth["rows"]

@@ -143,12 +143,12 @@ def _problems(arguments: list[str]) -> Callable[[], object]:
         raise ValueError("not set: sources; set it in a recipe, such as recipes/problems/gsm8k.yaml")
 
     def run() -> None:
-        from guide_rl.problem_views import print_summary, show_problems
+        from guide_rl.problems.views import print_summary, show_problems
 
         if shown is not None:
             print(show_problems(shown, int(count), recipe))
             return
-        from guide_rl.preparation import prepare
+        from guide_rl.problems.preparation import prepare
 
         print_summary(prepare(recipe), recipe.out)
 
@@ -180,7 +180,7 @@ def _guidance(arguments: list[str]) -> Callable[[], object]:
     recipe, options = parse_recipe(GuidanceRecipe, parser, *split(arguments))
 
     def run() -> None:
-        from guide_rl.guidance import dry_run, report, write_guidance
+        from guide_rl.guidance.writing import dry_run, report, write_guidance
 
         print(dry_run(recipe) if options.dry_run else report(write_guidance(recipe), recipe.out))
 

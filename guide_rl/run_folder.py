@@ -25,6 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
+from guide_rl.atomic_files import mend, put_folder, put_text, sync
 from guide_rl.types import Group
 
 LINE_FILES = ("metrics.jsonl", "timings.jsonl", "rollouts.jsonl")
@@ -226,7 +227,7 @@ class RunFolder:
             write(partial)
             for name in LINE_FILES:
                 (self.path / name).touch()
-                _sync(self.path / name)
+                sync(self.path / name)
             lengths = {name: (self.path / name).stat().st_size for name in LINE_FILES}
             (partial / "line_files.json").write_text(json.dumps(lengths))
 
@@ -239,24 +240,8 @@ class RunFolder:
             DiskFull: no space; the half-written folder is removed.
         """
         final = self.path / name
-        partial, old = (final.with_name(f".{final.name}.{suffix}") for suffix in ("partial", "old"))
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            with _explained(self.path):
-                partial.mkdir(parents=True)
-                write(partial)
-                for file in partial.rglob("*"):
-                    _sync(file)
-                _sync(partial)
-                if final.exists():
-                    shutil.rmtree(old, ignore_errors=True)
-                    final.rename(old)  # a kill between the two renames leaves the old one, which `rewind` puts back
-                partial.rename(final)
-                _sync(final.parent)
-                shutil.rmtree(old, ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+        with _explained(self.path):
+            put_folder(final, write)
         return final
 
     def latest_checkpoint(self) -> Path | None:
@@ -276,15 +261,7 @@ class RunFolder:
         The line files are cut back to what they were then (without a checkpoint: to nothing).
         """
         for folder in (self.path, self.checkpoints):
-            for old in folder.glob(".*.old"):
-                final = old.with_name(old.name[1:].removesuffix(".old"))
-                if final.exists():
-                    shutil.rmtree(old)
-                else:
-                    old.rename(final)
-            for partial in folder.glob(".*.partial"):
-                if partial.is_dir():
-                    shutil.rmtree(partial)
+            mend(folder)
         checkpoint = self.latest_checkpoint()
         lengths = json.loads((checkpoint / "line_files.json").read_text()) if checkpoint else {}
         for name in LINE_FILES:
@@ -295,11 +272,8 @@ class RunFolder:
 
     def _write(self, name: str, text: str) -> None:
         """Write a whole file, or none of it."""
-        partial = self.path / f".{name}.partial"
         with _explained(self.path):
-            partial.write_text(text, encoding="utf-8")
-            _sync(partial)
-            partial.rename(self.path / name)
+            put_text(self.path / name, text)
 
 
 def rollout_lines(step: int, groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
@@ -332,15 +306,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _step(checkpoint: Path) -> int:
     """The step in a checkpoint folder's name."""
     return int(checkpoint.name.removeprefix("step-"))
-
-
-def _sync(path: Path) -> None:
-    """Make what was written survive a crash of the machine."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _explained:

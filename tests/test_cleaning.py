@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from tiny_models import tiny_model, tiny_tokenizer
 
-from guide_rl import preparation
-from guide_rl.cleaning import find_matches, normalised, shingles, similarity, splits_of, words_of
 from guide_rl.cli import main
 from guide_rl.config import DuplicatesConfig, ProblemsRecipe
-from guide_rl.preparation import prepare, tokenizer_of
-from guide_rl.problems import load_problems
+from guide_rl.demo.world import BASE_MODEL
+from guide_rl.problems import load_problems, preparation
+from guide_rl.problems.cleaning import find_matches, normalised, shingles, similarity, splits_of, words_of
+from guide_rl.problems.preparation import prepare, tokenizer_of
 from guide_rl.recipes import read_recipe
 
 WORDS = [f"word{letter}" for letter in "abcdefghijklmnopqrstuv"]
@@ -395,7 +395,7 @@ def test_splits_are_files_of_their_own_and_a_count_that_cannot_be_met_is_an_erro
 def tokenizer():
     """The demo's tokenizer."""
     pytest.importorskip("transformers")
-    return Path(preparation.__file__).parent / "demo/base_model"
+    return Path(BASE_MODEL)
 
 
 def test_prompts_over_the_limit_are_rejected_as_training_would_count_them(folder, tokenizer):

@@ -18,12 +18,13 @@ import pytest
 from faulty_server import Answer, FaultyServer, completion, seeded
 from rich.console import Console
 
-from guide_rl.chat_api import ChatError, ChatReply, Spent
+from guide_rl.chat.client import ChatError, ChatReply, Spent
 from guide_rl.cli import main, parse
 from guide_rl.config import TEACHER_PROMPT, ChatConfig, GuidanceRecipe, ModelConfig
-from guide_rl.guidance import CUT_OFF, dry_run, money, report, teacher_messages, write_guidance
-from guide_rl.points import POINTS, guidance_at, numbered, parse_points
+from guide_rl.guidance.asking import CUT_OFF, teacher_messages
+from guide_rl.guidance.writing import dry_run, money, report, write_guidance
 from guide_rl.problems import load_problems, save_problems
+from guide_rl.problems.points import POINTS, guidance_at, numbered, parse_points
 from guide_rl.recipes import write_recipe
 from guide_rl.types import Problem
 
@@ -335,7 +336,7 @@ def test_an_interrupted_run_says_what_was_done_and_how_to_go_on(tmp_path):
 
 def test_progress_shows_within_seconds_without_a_terminal(tmp_path, monkeypatch):
     clock = iter(range(0, 1000, 2))
-    monkeypatch.setattr("guide_rl.guidance.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("guide_rl.guidance.writing.time.monotonic", lambda: float(next(clock)))
     console = Console(file=StringIO())
     write_guidance(recipe(tmp_path, [problem(i) for i in range(10)]), Teacher(), console)
     shown = re.findall(r"guidance (\d+)/10", console.file.getvalue())

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from guide_rl.demo.world import problems as demo_problems
-from guide_rl.leaks import LeakCheck, quick_leak
-from guide_rl.leaks.formulas import same
-from guide_rl.leaks.math_text import stated
-from guide_rl.leaks.number_words import spelled_out, worded
+from guide_rl.guidance.leaks import LeakCheck, quick_leak
+from guide_rl.guidance.leaks.formulas import same
+from guide_rl.guidance.leaks.math_text import stated
+from guide_rl.guidance.leaks.number_words import spelled_out, worded
 from guide_rl.types import Problem
 
 BENCHMARK = runpy.run_path(str(Path(__file__).parent.parent / "benchmarks/leaks.py"))

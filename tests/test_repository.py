@@ -17,10 +17,11 @@ LAYERS = [
     {"cli"},
     {"demo"},
     {"trainers"},
-    {"guidance", "self_guidance", "evaluation", "analysis", "preparation", "problem_views"},
-    {"algorithm", "metrics", "leaks"},
-    {"samplers", "graders", "logprobs", "run_folder", "progress", "interrupts", "columns", "cleaning"},
-    {"prompts", "problems", "points", "policy", "recipes", "sources", "chat_api", "chat_endpoint", "reply_cache"},
+    {"guidance", "evaluation", "analysis"},
+    {"algorithm", "metrics"},
+    {"problems", "samplers", "graders", "logprobs", "run_folder", "progress", "interrupts"},
+    {"prompts", "policy", "recipes", "chat"},
+    {"disk_cache", "atomic_files"},
     {"types", "config", "equations"},
 ]
 FREE = {"types", "config", "equations"}

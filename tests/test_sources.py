@@ -14,13 +14,13 @@ import pytest
 
 from guide_rl import graders
 from guide_rl.cli import main
-from guide_rl.columns import RULES, RowRejected, shuffled_choices, to_problem
 from guide_rl.config import GeneratorConfig, ProblemsRecipe, SourceConfig
-from guide_rl.points import POINTS, guidance_at
-from guide_rl.preparation import prepare
 from guide_rl.problems import load_problems
+from guide_rl.problems.columns import RULES, RowRejected, shuffled_choices, to_problem
+from guide_rl.problems.points import POINTS, guidance_at
+from guide_rl.problems.preparation import prepare
+from guide_rl.problems.sources import kind_of, read_rows
 from guide_rl.recipes import read_recipe
-from guide_rl.sources import kind_of, read_rows
 
 ROOT = Path(__file__).parent.parent
 RECIPES = ROOT / "recipes/problems"

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from guide_rl.config import GeneratorConfig, SourceConfig
-from guide_rl.sources.rows import NumberedRow, Row
+from guide_rl.problems.sources.rows import NumberedRow, Row
 
 ANY_ANSWER = "whatever the verifier accepts"
 """The answer of a problem to which reasoning-gym knows none."""

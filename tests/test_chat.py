@@ -21,8 +21,8 @@ import pytest
 from faulty_server import Answer, FaultyServer, completion, seeded
 
 import guide_rl
-from guide_rl.chat_api import ChatClient, ChatError, ChatReply, ChatStopped, pause_s
-from guide_rl.chat_endpoint import estimate_tokens, retry_after_s
+from guide_rl.chat.client import ChatClient, ChatError, ChatReply, ChatStopped, pause_s
+from guide_rl.chat.endpoint import estimate_tokens, retry_after_s
 from guide_rl.config import ChatConfig
 from guide_rl.recipes import parse_recipe, recipe_parser
 
@@ -78,7 +78,7 @@ def test_500_requests_at_10_percent_faults_are_each_answered_once_and_never_aske
 
 CHILD = """
 import sys
-from guide_rl.chat_api import ChatClient
+from guide_rl.chat.client import ChatClient
 from guide_rl.config import ChatConfig
 base_url, cache, count = sys.argv[1:]
 requests = ((str(i), ({"role": "user", "content": f"prompt {i}"},)) for i in range(int(count)))
@@ -134,7 +134,7 @@ def test_ctrl_c_ends_it_at_once_and_keeps_the_replies(tmp_path):
         assert not out
         assert server.asked.total() == 28
     with sqlite3.connect(tmp_path / "replies.sqlite") as db:
-        assert db.execute("SELECT count(*) FROM replies").fetchone() == (20,)
+        assert db.execute("SELECT count(*) FROM entries").fetchone() == (20,)
     db.close()
 
 
@@ -469,7 +469,7 @@ def test_a_reply_that_was_changed_on_the_disk_is_not_used(make_client, tmp_path)
     data = path.read_bytes()
     at = data.index(b"long reply")
     path.write_bytes(data[:at] + b"l0ng" + data[at + 4 :])
-    with pytest.raises(ValueError, match=r"replies\.sqlite is damaged \(a reply is not what was stored\)"):
+    with pytest.raises(ValueError, match=r"replies\.sqlite is damaged \(an entry is not what was stored\)"):
         list(make_client("http://127.0.0.1:9/v1").ask(numbered(60)))
 
 
@@ -477,7 +477,7 @@ def test_another_database_is_not_taken_for_a_cache(make_client, tmp_path):
     (tmp_path / "cache").mkdir()
     with contextlib.closing(sqlite3.connect(tmp_path / "cache" / "replies.sqlite")) as db:
         db.execute("CREATE TABLE users (name)")
-    with pytest.raises(ValueError, match=r"replies\.sqlite is no reply cache"):
+    with pytest.raises(ValueError, match=r"replies\.sqlite is no cache"):
         make_client("http://127.0.0.1:9/v1")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from guide_rl.config import SourceConfig
-from guide_rl.sources.rows import NumberedRow
+from guide_rl.problems.sources.rows import NumberedRow
 
 
 def read(source: SourceConfig, columns: Sequence[str] | None, seed: int) -> Iterator[NumberedRow]:

@@ -15,13 +15,14 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from guide_rl.config import ChatConfig
-from guide_rl.reply_cache import Row
 
 if TYPE_CHECKING:
     from openai import APIStatusError
 
 Messages = tuple[Mapping[str, str], ...]
 """A chat: {"role": ..., "content": ...} each."""
+Row = tuple[str, str, int, int]
+"""A reply as it is stored: text, finish reason, prompt tokens, reply tokens."""
 
 _LONGEST_RETRY_AFTER_S = 600.0
 _SHORTEST_SECRET = 16  # what is shorter is a local server's placeholder ("EMPTY") and may be a word of a reply

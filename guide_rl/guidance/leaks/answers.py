@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from guide_rl.leaks.formulas import Number, Unreadable, letters, value
-from guide_rl.leaks.math_text import Formula, stated
-from guide_rl.leaks.number_words import spelled_out
+from guide_rl.guidance.leaks.formulas import Number, Unreadable, letters, value
+from guide_rl.guidance.leaks.math_text import Formula, stated
+from guide_rl.guidance.leaks.number_words import spelled_out
 
 
 @dataclass(frozen=True)

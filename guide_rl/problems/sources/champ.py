@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from guide_rl.config import SourceConfig
-from guide_rl.sources.rows import NumberedRow
+from guide_rl.problems.sources.rows import NumberedRow
 
 _FILE = "champ_dataset/dataset_files/v0.json"
 

@@ -20,8 +20,8 @@ from typing import Any
 from guide_rl.config import SourceConfig
 from guide_rl.graders import GRADERS
 from guide_rl.graders.answer_text import final_answer
-from guide_rl.points import POINTS, numbered
-from guide_rl.sources.rows import Row
+from guide_rl.problems.points import POINTS, numbered
+from guide_rl.problems.sources.rows import Row
 from guide_rl.types import Problem
 
 TEXT_FIELDS = ("question", "answer", "solution", "guidance", "grader", "stratum")

@@ -21,18 +21,18 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from guide_rl.cleaning import find_matches, splits_of
-from guide_rl.columns import RowRejected, check_map, needed_columns, to_problem, to_question
 from guide_rl.config import GradingConfig, ProblemsRecipe, SourceConfig
 from guide_rl.graders import GRADERS
 from guide_rl.graders.answer_text import plain, plain_number
 from guide_rl.graders.pool import GraderPool, check_answers
 from guide_rl.interrupts import Interrupts
 from guide_rl.problems import save_problems
+from guide_rl.problems.cleaning import find_matches, splits_of
+from guide_rl.problems.columns import RowRejected, check_map, needed_columns, to_problem, to_question
+from guide_rl.problems.sources import read_rows
+from guide_rl.problems.sources.rows import Row
 from guide_rl.prompts import Prompts, load_tokenizer
 from guide_rl.recipes import read_recipe, write_recipe
-from guide_rl.sources import read_rows
-from guide_rl.sources.rows import Row
 from guide_rl.types import Problem
 
 _ANSWERS_AT_ONCE = 256

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from guide_rl.config import SourceConfig
-from guide_rl.sources.rows import NumberedRow
+from guide_rl.problems.sources.rows import NumberedRow
 
 _ROWS_AT_ONCE = 1024
 

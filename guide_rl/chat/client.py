@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from guide_rl.chat_endpoint import Endpoint, Fault, Messages, estimate_tokens
+from guide_rl.chat.endpoint import Endpoint, Fault, Messages, Row, estimate_tokens
 from guide_rl.config import ChatConfig
-from guide_rl.reply_cache import ReplyCache
+from guide_rl.disk_cache import DiskCache
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class ChatClient:
         self._counts: Counter[str] = Counter()
         self._failed_in_a_row = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._cache = ReplyCache(cache)
+        self._cache = DiskCache(cache)
 
     def __enter__(self) -> "ChatClient":
         return self
@@ -202,7 +202,7 @@ class ChatClient:
                     more = False
                 elif (digest := self._digest(request[1])) in in_flight:
                     in_flight[digest][1].append(request[0])
-                elif row := self._cache.get(digest):
+                elif row := self._stored(digest):
                     self._counts["cached"] += 1
                     yield request[0], ChatReply(*row, cached=True)
                 else:
@@ -252,6 +252,11 @@ class ChatClient:
         digest = self._hash.copy()
         digest.update(_canonical([dict(message) for message in messages]))
         return digest.digest()
+
+    def _stored(self, digest: bytes) -> Row | None:
+        """The stored reply."""
+        row: Row | None = self._cache.get(digest)
+        return row
 
     def _started(self) -> asyncio.AbstractEventLoop:
         """The event loop, in a thread of its own; started with the first request that the cache cannot answer."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from guide_rl.config import SourceConfig
-from guide_rl.sources import champ, files, hub, procedural
-from guide_rl.sources.rows import NumberedRow
+from guide_rl.problems.sources import champ, files, hub, procedural
+from guide_rl.problems.sources.rows import NumberedRow
 
 Reader = Callable[[SourceConfig, Sequence[str] | None, int], Iterator[NumberedRow]]
 

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from guide_rl.config import ProblemsRecipe
 from guide_rl.graders import GRADERS
-from guide_rl.preparation import tokenizer_of
 from guide_rl.problems import load_problems
+from guide_rl.problems.preparation import tokenizer_of
 from guide_rl.prompts import Prompts
 
 

@@ -13,38 +13,28 @@ What is written follows from problems, recipe and replies alone, so an interrupt
 
 import contextlib
 import json
-import os
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 from rich.console import Console
 
-from guide_rl.chat_api import ChatClient, ChatError, ChatReply, ChatStopped, Estimate, Spent
-from guide_rl.chat_endpoint import Messages
+from guide_rl.atomic_files import put_file, put_text
+from guide_rl.chat.client import ChatClient, ChatStopped
 from guide_rl.config import GuidanceRecipe
+from guide_rl.guidance.asking import ASK_AGAIN, Outcome, Writer, ask_all, own_leaks, teacher_messages
+from guide_rl.guidance.leaks import LeakCheck
 from guide_rl.interrupts import Interrupts
-from guide_rl.leaks import LeakCheck
-from guide_rl.points import POINTS, guidance_at, numbered, parse_points
 from guide_rl.problems import load_problems, save_problems
+from guide_rl.problems.points import POINTS, guidance_at
 from guide_rl.progress import Progress
 from guide_rl.recipes import write_recipe
 from guide_rl.run_folder import RunFolder
 from guide_rl.types import Problem
-
-ASK_AGAIN = (
-    "These hints cannot be used: {reason}. Write the numbered list of hints again, 3 to 5 of them, in such a way that "
-    "none states the final answer, in whatever form."
-)
-"""What follows a refused reply."""
-
-CUT_OFF = "cut off by its limit of tokens; raise max_tokens (chat.max_tokens for a teacher)"
-"""Why a reply without its end is refused; another would be cut off as well, so none is asked for."""
 
 _SHOWN = {
     "rate": "{:,.1f} problems/s",
@@ -53,98 +43,6 @@ _SHOWN = {
     "failed": "{:.0f} failed",
 }
 _KINDS = ("written", "refused", "failed")
-
-
-class Writer(Protocol):
-    """Who writes guidance: `chat_api.ChatClient`, or `self_guidance.PolicyChat`."""
-
-    def ask(self, requests: Iterable[tuple[str, Messages]]) -> Iterator[tuple[str, ChatReply | ChatError]]:
-        """Answer requests (key, messages) in the order in which the answers come."""
-        ...
-
-    def estimate(self, requests: Iterable[tuple[str, Messages]]) -> Estimate:
-        """What `ask` would use."""
-        ...
-
-    @property
-    def spent(self) -> Spent:
-        """What was used until now."""
-        ...
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a problem."""
-
-    points: tuple[str, ...] = ()
-    """The guidance, weakest point first; () where there is none."""
-    reason: str = ""
-    """Why there is none."""
-    reply: str | None = None
-    """The last reply; None where none came."""
-    prompt_tokens: int = 0
-    """Tokens of all requests for it that were answered."""
-    completion_tokens: int = 0
-    """Tokens of their replies."""
-
-    @property
-    def kind(self) -> str:
-        """Written; refused, where a reply came that cannot be used; failed, where none came."""
-        return "written" if self.points else "failed" if self.reply is None else "refused"
-
-
-def teacher_messages(problem: Problem, prompt: str) -> Messages:
-    """What the teacher is asked about a problem: its question and solution (or answer) in the prompt's places."""
-    fill = {"{question}": problem.question, "{reference_answer}": problem.solution or problem.answer}
-    text = re.sub(r"\{(?:question|reference_answer)\}", lambda match: fill[match[0]], prompt)
-    return ({"role": "user", "content": text},)
-
-
-def judged(problem: Problem, reply: ChatReply, check: LeakCheck) -> Outcome:
-    """The points of a reply, or why it is refused."""
-    used = {"reply": reply.text, "prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
-    if reply.finish == "length":
-        return Outcome(reason=CUT_OFF, **used)  # type: ignore[arg-type]
-    points = parse_points(reply.text)
-    if not points:
-        return Outcome(reason="it holds no list of hints", **used)  # type: ignore[arg-type]
-    leak = check.find(problem, numbered(points))
-    if leak is not None:
-        return Outcome(reason=f"it gives the final answer away: {leak}", **used)  # type: ignore[arg-type]
-    return Outcome(points, **used)  # type: ignore[arg-type]
-
-
-def ask_all(
-    problems: Sequence[Problem],
-    writer: Writer,
-    check: LeakCheck,
-    prompt: str,
-    done: Callable[[str, Outcome], None] = lambda key, outcome: None,
-) -> dict[str, Outcome]:
-    """Ask once for every problem, and once more where the reply was refused; what became of each, by id."""
-    by_id = {problem.id: problem for problem in problems}
-    outcomes: dict[str, Outcome] = {}
-    first = ((problem.id, teacher_messages(problem, prompt)) for problem in problems)
-    for key, reply in writer.ask(first):
-        outcomes[key] = _outcome(by_id[key], reply, check)
-        if not _asked_again(outcomes[key]):
-            done(key, outcomes[key])
-    refused = [problem for problem in problems if _asked_again(outcomes[problem.id])]
-    again = ((problem.id, _again(problem, outcomes[problem.id], prompt)) for problem in refused)
-    for key, reply in writer.ask(again):
-        outcomes[key] = _sum(outcomes[key], _outcome(by_id[key], reply, check))
-        done(key, outcomes[key])
-    return outcomes
-
-
-def own_leaks(problems: Iterable[Problem], check: LeakCheck) -> dict[str, tuple[str, str]]:
-    """Problems that come with guidance that gives the answer away: id -> (what does, that guidance)."""
-    leaks = {}
-    for problem in problems:
-        for text in (problem.guidance, numbered(problem.metadata.get(POINTS, ()))):
-            if problem.guidance is not None and text and (leak := check.find(problem, text)) is not None:
-                leaks[problem.id] = leak, text
-    return leaks
 
 
 def write_guidance(
@@ -277,34 +175,6 @@ def _leaking_line(count: int) -> list[str]:
     return [f"of these, {count} came with guidance that gives the answer away (check_kept)"] if count else []
 
 
-def _outcome(problem: Problem, reply: ChatReply | ChatError, check: LeakCheck) -> Outcome:
-    """What one reply means."""
-    return Outcome(reason=str(reply)) if isinstance(reply, ChatError) else judged(problem, reply, check)
-
-
-def _asked_again(outcome: Outcome) -> bool:
-    """Whether a first reply was refused for something that another may do better."""
-    return outcome.kind == "refused" and outcome.reason != CUT_OFF
-
-
-def _again(problem: Problem, refused: Outcome, prompt: str) -> Messages:
-    """The second request: the first, its reply, and what was wrong with it."""
-    reply = {"role": "assistant", "content": refused.reply or "(nothing)"}
-    reason = {"role": "user", "content": ASK_AGAIN.replace("{reason}", refused.reason)}
-    return (*teacher_messages(problem, prompt), reply, reason)
-
-
-def _sum(first: Outcome, second: Outcome) -> Outcome:
-    """The second outcome, with the tokens of both; a first refusal stays one where the second request failed."""
-    if second.reply is None:
-        return replace(first, reason=f"{first.reason}; asked again: {second.reason}")
-    return replace(
-        second,
-        prompt_tokens=first.prompt_tokens + second.prompt_tokens,
-        completion_tokens=first.completion_tokens + second.completion_tokens,
-    )
-
-
 def _to_check(recipe: GuidanceRecipe, problems: Sequence[Problem]) -> Sequence[Problem]:
     """The problems whose own guidance is looked at."""
     return problems if recipe.check_kept and not recipe.overwrite else ()
@@ -381,7 +251,7 @@ def _opened(recipe: GuidanceRecipe, writer: Writer | None, cache: str | Path) ->
     if writer is not None:
         return contextlib.nullcontext(writer)
     if recipe.writer == "policy":
-        from guide_rl.self_guidance import PolicyChat
+        from guide_rl.guidance.self_written import PolicyChat
 
         return PolicyChat(recipe, cache=cache)
     assert recipe.chat is not None
@@ -446,22 +316,10 @@ def _write_result(
     order = {problem.id: number for number, problem in enumerate(problems)}
     for name, rows in (("refused", refused), ("failed", failed)):
         rows.sort(key=lambda row: order[str(row["id"])])
-        _write_text(out / f"{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    _write_text(out / "last_run.json", json.dumps(last_run, indent=2) + "\n")
+        put_text(out / f"{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    put_text(out / "last_run.json", json.dumps(last_run, indent=2) + "\n")
     if outcomes and not summary["written"]:
         return
-    _write_text(out / "recipe.yaml", write_recipe(recipe))
-    _write(out / "problems.jsonl", lambda path: save_problems(path, _guided(problems, outcomes, recipe.level)))
-    _write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write a whole file, or none of it."""
-    _write(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="backslashreplace"))
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file under another name, then put it in place at once."""
-    partial = path.with_name(f".{path.name}.partial")
-    write(partial)
-    os.replace(partial, path)
+    put_text(out / "recipe.yaml", write_recipe(recipe))
+    put_file(out / "problems.jsonl", lambda path: save_problems(path, _guided(problems, outcomes, recipe.level)))
+    put_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")

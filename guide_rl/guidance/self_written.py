@@ -1,4 +1,4 @@
-"""The policy as its own teacher: `ask` as `chat_api.ChatClient`, answered greedily by the model in this process."""
+"""The policy as its own teacher: `ask` as `chat.client.ChatClient`, answered greedily by the model in this process."""
 
 import hashlib
 import json
@@ -9,12 +9,12 @@ from typing import Any, Self
 
 import torch
 
-from guide_rl.chat_api import ChatError, ChatReply, Estimate, Spent
-from guide_rl.chat_endpoint import Messages
+from guide_rl.chat.client import ChatError, ChatReply, Estimate, Spent
+from guide_rl.chat.endpoint import Messages, Row
 from guide_rl.config import GuidanceRecipe, PromptsConfig
+from guide_rl.disk_cache import DiskCache
 from guide_rl.policy import load_policy, pick_device, precision
 from guide_rl.prompts import Prompts
-from guide_rl.reply_cache import ReplyCache
 from guide_rl.samplers.transformers import TransformersSampler
 from guide_rl.types import Request
 
@@ -47,7 +47,7 @@ class PolicyChat:
         self._room = getattr(policy.causal.config, "max_position_embeddings", None)
         self._name = _fingerprint(policy.causal)
         self._counts: Counter[str] = Counter()
-        self._cache = ReplyCache(cache)
+        self._cache = DiskCache(cache)
 
     def ask(self, requests: Iterable[tuple[str, Messages]]) -> Iterator[tuple[str, ChatReply | ChatError]]:
         """Answer requests in the order in which the answers come; each is stored before it is yielded."""
@@ -62,7 +62,8 @@ class PolicyChat:
                 key, messages = request
                 prompt = self._prompt(messages)
                 digest = self._digest(prompt)
-                if row := self._cache.get(digest):
+                row: Row | None = self._cache.get(digest)
+                if row is not None:
                     self._counts["cached"] += 1
                     yield key, ChatReply(*row, cached=True)
                 elif self._room is not None and len(prompt) + self._recipe.max_tokens > self._room:

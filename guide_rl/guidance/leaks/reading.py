@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from guide_rl.leaks import formulas
-from guide_rl.leaks.answers import Answer, plain_words, readings, values_of
-from guide_rl.leaks.formulas import Number, close, letters
-from guide_rl.leaks.math_text import Formula, stated
-from guide_rl.leaks.number_words import worded
+from guide_rl.guidance.leaks import formulas
+from guide_rl.guidance.leaks.answers import Answer, plain_words, readings, values_of
+from guide_rl.guidance.leaks.formulas import Number, close, letters
+from guide_rl.guidance.leaks.math_text import Formula, stated
+from guide_rl.guidance.leaks.number_words import worded
 
 _MARK = re.compile(r"^[*_#> \t-]*(?:hint[ \t]*)?([1-5])[.):][*_]*(?=[ \t]+\S)", re.IGNORECASE | re.MULTILINE)
 _BLOCK = re.compile(r"(\\begin\s*\{(\w*matrix|array)\}.*?\\end\s*\{\2\})", re.DOTALL)

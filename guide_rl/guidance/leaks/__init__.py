@@ -10,14 +10,14 @@ logarithms) math-verify compares, in worker processes with hard limits: text of 
 
 import contextlib
 import hashlib
-import sqlite3
 import unicodedata
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
+from guide_rl.disk_cache import DiskCache
 from guide_rl.graders.pool import GraderPool
-from guide_rl.leaks.reading import quick_leak, restates
+from guide_rl.guidance.leaks.reading import quick_leak, restates
 from guide_rl.types import Problem
 
 __all__ = ["LeakCheck", "quick_leak", "restates"]
@@ -27,7 +27,6 @@ WORKERS, TIMEOUT_S, MEMORY_MB = 1, 2.0, 2048
 MOST_COMPARED = 12
 """Formulas of one text that math-verify compares at most."""
 
-_STORED_AT_ONCE = 256
 LONGEST = 8_000
 """Characters of the longest text that is read; a longer one is refused."""
 
@@ -36,46 +35,29 @@ class LeakCheck:
     """Looks for answers in texts; use it as a context manager.
 
     Args:
-        cache: a SQLite file that keeps verdicts, so that a text is looked at once; None keeps none.
+        cache: a file that keeps verdicts, so that a text is looked at once; None keeps none.
     """
 
     def __init__(self, cache: str | Path | None = None) -> None:
         self._pool: GraderPool | None = None
-        self._verdicts: sqlite3.Connection | None = None
-        self._new: dict[bytes, str | None] = {}
+        self._verdicts = None if cache is None else _opened(Path(cache))
         self.compared = 0
         """Comparisons by math-verify so far."""
-        if cache is not None:
-            try:
-                self._verdicts = _verdicts(cache)
-            except sqlite3.DatabaseError:  # Damaged: verdicts can be worked out again.
-                for suffix in ("", "-wal", "-shm"):
-                    Path(f"{cache}{suffix}").unlink(missing_ok=True)
-                self._verdicts = _verdicts(cache)
 
     def find(self, problem: Problem, text: str) -> str | None:
         """What in the text gives the problem's answer away, or None."""
         if self._verdicts is None:
             return self._look(problem, text)
         key = _key(problem, text)
-        if key in self._new:
-            return self._new[key]
-        with contextlib.suppress(sqlite3.Error):
-            known = self._verdicts.execute("SELECT found FROM leaks WHERE key = ?", (key,)).fetchone()
-            if known is not None:
-                return known[0]
-        found = self._look(problem, text)
-        self._new[key] = found
-        if len(self._new) >= _STORED_AT_ONCE:
-            self._store()
+        known = None
+        with contextlib.suppress(OSError, ValueError):  # Without the file, verdicts are worked out.
+            known = self._verdicts.get(key)
+        if known is None:
+            known = [self._look(problem, text)]
+            with contextlib.suppress(OSError, ValueError):
+                self._verdicts.put(key, known)
+        found: str | None = known[0]
         return found
-
-    def _store(self) -> None:
-        """Write the new verdicts, where the file takes them."""
-        assert self._verdicts is not None
-        with contextlib.suppress(sqlite3.Error), self._verdicts:
-            self._verdicts.executemany("INSERT OR REPLACE INTO leaks VALUES (?, ?)", self._new.items())
-        self._new.clear()
 
     def _look(self, problem: Problem, text: str) -> str | None:
         text = _plain_characters(text)
@@ -102,7 +84,6 @@ class LeakCheck:
         if self._pool is not None:
             self._pool.close()
         if self._verdicts is not None:
-            self._store()
             self._verdicts.close()
 
     def __enter__(self) -> Self:
@@ -120,19 +101,14 @@ def _plain_characters(text: str) -> str:
     return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in shown)
 
 
-def _verdicts(cache: str | Path) -> sqlite3.Connection:
-    """The file of verdicts, laid out and seen to be whole; sqlite3.DatabaseError where it is damaged."""
-    verdicts = sqlite3.connect(cache, timeout=10)
+def _opened(cache: Path) -> DiskCache:
+    """The file of verdicts; a new one where it is damaged: verdicts can be worked out again."""
     try:
-        verdicts.execute("PRAGMA journal_mode = WAL")
-        verdicts.execute("PRAGMA synchronous = OFF")  # A lost verdict is only worked out again.
-        verdicts.execute("CREATE TABLE IF NOT EXISTS leaks (key BLOB PRIMARY KEY, found TEXT) WITHOUT ROWID")
-        if verdicts.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("damaged")
-    except BaseException:
-        verdicts.close()
-        raise
-    return verdicts
+        return DiskCache(cache)
+    except ValueError:
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{cache}{suffix}").unlink(missing_ok=True)
+        return DiskCache(cache)
 
 
 @lru_cache(maxsize=1)

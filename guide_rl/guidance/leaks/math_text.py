@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from guide_rl.leaks.formulas import FUNCTIONS, GREEK, balanced
+from guide_rl.guidance.leaks.formulas import FUNCTIONS, GREEK, balanced
 
 
 @dataclass(frozen=True, slots=True)

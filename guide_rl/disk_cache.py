@@ -1,27 +1,23 @@
-"""Replies that were paid for, in one SQLite file: stored before they are used, shared by processes."""
+"""What was paid for or took long, in one SQLite file: stored before it is used, shared by processes."""
 
 import fcntl
+import json
 import os
 import sqlite3
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-Row = tuple[str, str, int, int]
-"""A reply as it is stored: text, finish reason, prompt tokens, reply tokens."""
-
-_FORMAT = 1
-_TABLE = (
-    "CREATE TABLE IF NOT EXISTS replies (digest BLOB PRIMARY KEY, text TEXT NOT NULL, finish TEXT NOT NULL, "
-    "prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, crc INTEGER NOT NULL)"
-)
+_FORMAT = 2
+_TABLE = "CREATE TABLE IF NOT EXISTS entries (digest BLOB PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL)"
 
 
-class ReplyCache:
-    """Digest of a request -> its reply.
+class DiskCache:
+    """Digest -> a value that JSON can hold.
 
-    What `put` has stored survives a kill of the process at any moment; a power cut may lose the last replies, never the
+    What `put` has stored survives a kill of the process at any moment; a power cut may lose the last values, never the
     file (a write-ahead log without a sync a commit). The file must be on a local disk: network file systems lack the
     locks and the shared memory that the log needs.
 
@@ -49,8 +45,8 @@ class ReplyCache:
         """Check the file, or lay it out."""
         tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if (tables, version) != (set(), 0) and (tables, version) != ({"replies"}, _FORMAT):
-            raise ValueError(f"{self.path} is no reply cache of this version; name another file")
+        if (tables, version) != (set(), 0) and (tables, version) != ({"entries"}, _FORMAT):
+            raise ValueError(f"{self.path} is no cache of this version; name another file")
         found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(found)
@@ -62,23 +58,21 @@ class ReplyCache:
             self._db.execute("COMMIT")
         self._db.execute("PRAGMA journal_mode = WAL")
 
-    def get(self, digest: bytes) -> Row | None:
-        """The stored reply, or None."""
+    def get(self, digest: bytes) -> Any:
+        """The stored value (its tuples as lists), or None."""
         with self._explained():
-            found = self._db.execute(
-                "SELECT text, finish, prompt_tokens, completion_tokens, crc FROM replies WHERE digest = ?", (digest,)
-            ).fetchone()
+            found = self._db.execute("SELECT value, crc FROM entries WHERE digest = ?", (digest,)).fetchone()
             if found is None:
                 return None
-            row: Row = found[:-1]
-            if _crc(row) != found[-1]:
-                raise sqlite3.DatabaseError("a reply is not what was stored")
-        return row
+            if _crc(found[0]) != found[1]:
+                raise sqlite3.DatabaseError("an entry is not what was stored")
+        return json.loads(found[0])
 
-    def put(self, digest: bytes, row: Row) -> None:
-        """Store a reply; a reply that another process stored first stays."""
+    def put(self, digest: bytes, value: object) -> None:
+        """Store a value that is not None; one that another process stored first stays."""
+        text = json.dumps(value)
         with self._explained():
-            self._db.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?)", (digest, *row, _crc(row)))
+            self._db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", (digest, text, _crc(text)))
 
     def close(self) -> None:
         """Close the file."""
@@ -90,12 +84,12 @@ class ReplyCache:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise OSError(f"reply cache {self.path}: {error}") from error
+            raise OSError(f"cache {self.path}: {error}") from error
         except sqlite3.DatabaseError as error:
             said = " ".join(str(error).split())
             raise ValueError(
-                f"reply cache {self.path} is damaged ({said}); move it away, or put a copy of it back: "
-                "without it, all is asked again"
+                f"cache {self.path} is damaged ({said}); move it away, or put a copy of it back: "
+                "without it, all is asked or worked out again"
             ) from error
 
 
@@ -110,6 +104,6 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _crc(row: Row) -> int:
+def _crc(text: str) -> int:
     """A checksum: SQLite notices a damaged page only where its structure suffers."""
-    return zlib.crc32(repr(row).encode())
+    return zlib.crc32(text.encode())

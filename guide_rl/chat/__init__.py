@@ -1,0 +1,1 @@
+"""Chats with a language model behind an OpenAI-compatible endpoint."""
