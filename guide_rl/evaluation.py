@@ -23,7 +23,7 @@ def evaluate(
     *,
     seed: int,
     report: Callable[[str], None] = lambda text: None,
-) -> tuple[Metrics, list[Group]]:
+) -> tuple[Metrics, list[tuple[float, Group]]]:
     """Greedy pass@1 and, with `samples`, unbiased pass@k at temperature 1 over plain prompts.
 
     Args:
@@ -37,10 +37,11 @@ def evaluate(
 
     Returns:
         Metrics `evaluation/pass@1` (greedy), `evaluation/sampled_pass@1` and `evaluation/pass@k` for k in powers of
-        two, each over all problems and per stratum (`.../easy`); and the groups, greedy ones first.
+        two, each over all problems and per stratum (`.../easy`); and the groups, each with its temperature, greedy ones
+        first.
     """
     metrics: Metrics = {}
-    all_groups: list[Group] = []
+    all_groups: list[tuple[float, Group]] = []
     plans = [(0.0, 1, {1: "pass@1"})]
     if config.samples:
         powers = [2**i for i in range(config.samples.bit_length()) if 2**i <= config.samples]
@@ -68,5 +69,5 @@ def evaluate(
             ]
             for k, name in names.items():
                 metrics[f"evaluation/{name}" + (f"/{stratum}" if stratum else "")] = mean_pass_at_k(corrects, k)
-        all_groups += groups
+        all_groups += [(temperature, group) for group in groups]
     return metrics, all_groups

@@ -4,7 +4,9 @@
     RUN/versions.json          the versions it started with, and the SHA-256 of the files that it reads
     RUN/metrics.jsonl          one line a step: everything that follows from recipe and seed
     RUN/timings.jsonl          one line a step: seconds and tokens per second
-    RUN/rollouts.jsonl         one line a rollout
+    RUN/problems.jsonl         one line a problem, when it is first sampled
+    RUN/rollouts.jsonl         one line a rollout of training
+    RUN/held_out.jsonl         one line a rollout of an evaluation
     RUN/checkpoints/step-*/    Hugging Face format, and trainer.pt beside it
     RUN/model/                 the trained model, at the end
 
@@ -26,9 +28,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from guide_rl.atomic_files import mend, put_folder, put_text, sync
-from guide_rl.types import Group
+from guide_rl.types import Grade, Problem, Rollout
 
-LINE_FILES = ("metrics.jsonl", "timings.jsonl", "rollouts.jsonl")
+LINE_FILES = ("metrics.jsonl", "timings.jsonl", "problems.jsonl", "rollouts.jsonl", "held_out.jsonl")
 _FILES = ("recipe.yaml", "versions.json", ".lock", *LINE_FILES)
 _VERSIONS = ("guide-rl", "torch", "transformers", "accelerate", "peft", "trl", "math-verify", "reasoning-gym", "numpy")
 _SEAL = "# Do not edit; to go on with other values: --resume RUN field=value. SHA-256 of the above: "
@@ -225,10 +227,10 @@ class RunFolder:
 
         def write_all(partial: Path) -> None:
             write(partial)
-            for name in LINE_FILES:
-                (self.path / name).touch()
-                sync(self.path / name)
-            lengths = {name: (self.path / name).stat().st_size for name in LINE_FILES}
+            files = [self.path / name for name in LINE_FILES if (self.path / name).exists()]
+            for file in files:
+                sync(file)
+            lengths = {file.name: file.stat().st_size for file in files}
             (partial / "line_files.json").write_text(json.dumps(lengths))
 
         return self.put(f"checkpoints/step-{step:06d}", write_all)
@@ -276,23 +278,27 @@ class RunFolder:
             put_text(self.path / name, text)
 
 
-def rollout_lines(step: int, groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
-    """The lines of rollouts.jsonl: what a person needs to see what happened to a problem."""
-    for group in groups:
-        for rollout, grade in zip(group.rollouts, group.grades, strict=True):
-            yield {
-                "step": step,
-                "problem_id": rollout.problem_id,
-                "stratum": group.problem.stratum,
-                "index": rollout.index,
-                "guided": rollout.guided,
-                "reward": grade.reward,
-                "correct": grade.correct,
-                "verdict": grade.verdict,
-                "finish": rollout.finish,
-                "tokens": len(rollout.token_ids),
-                "text": rollout.text,
-            }
+def problem_line(name: str, problem: Problem) -> dict[str, Any]:
+    """A line of problems.jsonl: what a person needs to read its rollouts; `name` is the set that it belongs to."""
+    line = {"set": name, "id": problem.id, "question": problem.question, "answer": problem.answer}
+    more = {"guidance": problem.guidance, "stratum": problem.stratum}
+    return line | {field: text for field, text in more.items() if text}
+
+
+def rollout_line(problem: Problem, rollout: Rollout, grade: Grade) -> dict[str, Any]:
+    """What every line about a rollout holds."""
+    return {
+        "problem_id": rollout.problem_id,
+        "stratum": problem.stratum,
+        "index": rollout.index,
+        "guided": rollout.guided,
+        "reward": grade.reward,
+        "correct": grade.correct,
+        "verdict": grade.verdict,
+        "finish": rollout.finish,
+        "tokens": len(rollout.token_ids),
+        "text": rollout.text,
+    }
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

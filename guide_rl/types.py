@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Finish = Literal["eos", "stop", "length"]
+RolloutKey = tuple[str, bool, int]
+"""Names a rollout among those of a step: problem, guided, index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,11 @@ class Rollout:
     """Why it ended: the EOS token, a stop string, or the length limit."""
     entropy: float
     """Mean over its tokens of the sampling distribution's entropy, in nats."""
+
+    @property
+    def key(self) -> RolloutKey:
+        """Names it among the rollouts of a step."""
+        return self.problem_id, self.guided, self.index
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ def test_loss_and_gradient_are_equation_6_on_plain_and_guided_rows(folder):
     loss = textbook_loss(trained, groups, k=4)
     loss.backward()
     expected = gradients(trained)
-    metrics = trained.update(groups, 1)
+    metrics = trained.update(groups, 1).metrics
     assert metrics["loss"] == pytest.approx(loss.item(), abs=1e-6)
     for name, gradient in gradients(trained).items():
         torch.testing.assert_close(gradient, expected[name], atol=2e-6, rtol=1e-3)
@@ -172,7 +172,7 @@ def test_memory_settings_change_no_gradient(folder, setting):
 def test_a_step_that_the_filter_empties_moves_nothing_and_is_logged(folder):
     trained = trainer(folder, "optimizer.weight_decay=0.1", correct=lambda problem, rollout: False)
     before = weights(trained)
-    metrics = trained.update(trained.sample(1), 1)
+    metrics = trained.update(trained.sample(1), 1).metrics
     assert metrics["optimizer_steps"] == 0
     assert all(torch.equal(weight, before[name]) for name, weight in weights(trained).items())
 
@@ -181,7 +181,7 @@ def test_without_the_filter_uniform_groups_still_step_the_optimizer_and_dilute_t
     settings = ("optimizer.weight_decay=0.1", "loss.filter_uniform=false", "guidance.trigger=never")
     all_wrong = trainer(folder, f"run={folder}/a", *settings, correct=lambda problem, rollout: False)
     before = weights(all_wrong)
-    metrics = all_wrong.update(all_wrong.sample(1), 1)
+    metrics = all_wrong.update(all_wrong.sample(1), 1).metrics
     assert metrics["optimizer_steps"] == 1
     assert metrics["grad_norm"] == 0
     assert not all(torch.equal(weight, before[name]) for name, weight in weights(all_wrong).items())
@@ -191,7 +191,7 @@ def test_without_the_filter_uniform_groups_still_step_the_optimizer_and_dilute_t
     for filtered in ("true", "false"):
         settings = (f"loss.filter_uniform={filtered}", "guidance.trigger=never", "problems_per_step=8")
         trained = trainer(folder, f"run={folder}/filter-{filtered}", *settings, correct=one_mixed)
-        norms[filtered] = trained.update(trained.sample(1), 1)["grad_norm"]
+        norms[filtered] = trained.update(trained.sample(1), 1).metrics["grad_norm"]
     assert norms["true"] == pytest.approx(8 * norms["false"], rel=1e-4)
 
 
@@ -337,7 +337,7 @@ def test_metrics_count_what_was_sampled_by_the_policy_that_sampled(folder, minib
     before = zip(
         *(trained.update.scorer.score_all(trained.policy, rows) for rows in (plain_rows, guided_rows)), strict=True
     )
-    metrics = group_metrics(groups) | trained.update(groups, 1)
+    metrics = group_metrics(groups) | trained.update(groups, 1).metrics
     plain = [
         grade.correct for group in groups for r, grade in zip(group.rollouts, group.grades, strict=True) if not r.guided
     ]
@@ -523,21 +523,21 @@ def test_ratios_and_mismatch_are_counted_once_a_rollout_whatever_the_epochs(fold
     logs = []
     for epochs in (1, 2):
         trained = trainer(folder, f"run={folder}/{epochs}", f"optimizer.epochs={epochs}")
-        logs.append(trained.update(trained.sample(1), 1))
+        logs.append(trained.update(trained.sample(1), 1).metrics)
     for key in ("ratio/mean", "ratio/effective_sample_size", "guidance/reliance", "mismatch/max", "mismatch/mean"):
         assert logs[0][key] == logs[1][key]
 
 
 def test_the_samplers_own_log_probs_are_not_compared_with_themselves(folder):
     trained = trainer(folder, "loss.old_logprobs=sampler")
-    assert not any(key.startswith("mismatch") for key in trained.update(trained.sample(1), 1))
+    assert not any(key.startswith("mismatch") for key in trained.update(trained.sample(1), 1).metrics)
 
 
 def test_what_is_logged_of_several_optimizer_steps_is_their_mean(folder, monkeypatch):
     trained = trainer(folder, "optimizer.problems_per_minibatch=2", "optimizer.epochs=2", correct=coin)
     original, steps = trained.update._optimizer_step, []
     monkeypatch.setattr(trained.update, "_optimizer_step", lambda *a: steps.append(original(*a)) or steps[-1])
-    metrics = trained.update(trained.sample(1), 1)
+    metrics = trained.update(trained.sample(1), 1).metrics
     assert len(steps) == metrics["optimizer_steps"] > 1
     for key in ("loss", "grad_norm"):
         assert metrics[key] == pytest.approx(sum(step[key] for step in steps) / len(steps))
@@ -550,3 +550,41 @@ def test_of_equally_good_policies_the_first_is_the_best(folder):
     )
     trained.fit()
     assert (trained.best_step, trained.best_score, trained.score) == (2, 1.0, 1.0)
+
+
+def test_a_run_leaves_what_a_person_needs_to_read_its_rollouts(folder):
+    evaluation = (f"problems.evaluation={folder}/train.jsonl", "evaluation.every=2", "evaluation.samples=2")
+    trained = trainer(folder, *evaluation, "steps=2", "guidance.trigger=always")
+    trained.fit()
+    run = trained.run
+    problems, rollouts, held_out = (run.read(f"{name}.jsonl") for name in ("problems", "rollouts", "held_out"))
+    keys = [(row["set"], row["id"]) for row in problems]
+    assert len(set(keys)) == len(keys)
+    assert {row["problem_id"] for row in rollouts} == {key for name, key in keys if name == "train"}
+    assert {row["problem_id"] for row in held_out} == {key for name, key in keys if name == "held-out"}
+    assert all(row["guidance"] and row["question"] and row["answer"] for row in problems if row["set"] == "train")
+    assert {(row["step"], row["temperature"]) for row in held_out} == {(0, 0.0), (0, 1.0), (2, 0.0), (2, 1.0)}
+    for row in rollouts:
+        assert ("ratios" in row) == row["guided"]
+        if row["guided"]:
+            assert len(row["ratios"]) == len(row["pieces"]) == row["tokens"]
+            assert "".join(row["pieces"]).startswith(row["text"])
+
+
+def test_advantages_are_written_for_the_rollouts_that_the_loss_counts_and_for_no_others(folder):
+    trained = trainer(folder, "loss.filter_uniform=true")
+    groups = trained.sample(1)
+    fail, solve = groups[0], replace(groups[1], grades=(Grade(1.0, True), *groups[1].grades[1:]))
+    fail = replace(fail, grades=tuple(Grade(0.0, False) for _ in fail.grades))
+    solve = replace(solve, grades=(Grade(1.0, True), *(Grade(0.0, False) for _ in solve.grades[1:])))
+    updated = trained.update([fail, solve], 1)
+    trained.log.rollouts(1, [fail, solve], updated)
+    advantages = {(row["problem_id"], row["index"]): row["advantage"] for row in trained.run.read("rollouts.jsonl")}
+    assert all(advantages[fail.problem.id, i] is None for i in range(len(fail.rollouts)))
+    assert advantages[solve.problem.id, 0] > 0 > advantages[solve.problem.id, 1]
+
+
+def test_without_log_ratios_the_lines_stay_short(folder):
+    trained = trainer(folder, "guidance.trigger=always", "log_ratios=false")
+    run_steps(trained, 1)
+    assert not any("ratios" in row or "pieces" in row for row in trained.run.read("rollouts.jsonl"))

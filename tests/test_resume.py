@@ -54,8 +54,8 @@ def settings(folder, name: str) -> tuple[str, ...]:
 
 def same_runs(a: RunFolder, b: RunFolder) -> None:
     """Metrics, rollouts and weights are equal to the last bit."""
-    for name in ("metrics.jsonl", "rollouts.jsonl"):
-        assert (a.path / name).read_bytes() == (b.path / name).read_bytes()
+    for name in ("metrics.jsonl", "problems.jsonl", "rollouts.jsonl", "held_out.jsonl"):
+        assert a.read(name) == b.read(name)
     assert (a.path / "model/model.safetensors").read_bytes() == (b.path / "model/model.safetensors").read_bytes()
 
 

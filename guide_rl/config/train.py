@@ -225,6 +225,8 @@ class TrainRecipe:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+    log_ratios: bool = True
+    """Write the importance ratio of every guided rollout, token by token, into rollouts.jsonl; its lines become about four times as long."""
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = field(default_factory=list)
     """Where metrics go besides metrics.jsonl, through accelerate; each needs its own package."""
 

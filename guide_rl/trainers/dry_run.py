@@ -14,8 +14,8 @@ from guide_rl.prompts import Prompts
 from guide_rl.recipes import write_recipe
 from guide_rl.run_folder import RunFolder
 from guide_rl.samplers.causal_lm import CausalLM
-from guide_rl.trainers.local import check_trackers
 from guide_rl.trainers.problem_sets import held_out_problems, training_problems
+from guide_rl.trainers.run_log import check_trackers
 from guide_rl.types import Problem
 
 CHECKED_ANSWERS = 200

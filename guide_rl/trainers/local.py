@@ -4,8 +4,6 @@ Read `LocalTrainer.step`: sample groups, update the policy (`trainers.update`), 
 checkpoints and resuming.
 """
 
-import importlib.util
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -27,10 +25,11 @@ from guide_rl.policy import autocast, explain_out_of_memory, export, load_policy
 from guide_rl.progress import Progress
 from guide_rl.prompts import Prompts
 from guide_rl.recipes import write_recipe
-from guide_rl.run_folder import DiskFull, RunFolder, rollout_lines
+from guide_rl.run_folder import DiskFull, RunFolder
 from guide_rl.samplers.causal_lm import CausalLM
 from guide_rl.samplers.transformers import TransformersSampler
 from guide_rl.trainers.problem_sets import held_out_problems, training_problems
+from guide_rl.trainers.run_log import RunLog, check_trackers
 from guide_rl.trainers.update import PolicyUpdate
 from guide_rl.types import Grader, Group, Problem
 
@@ -104,24 +103,6 @@ def may_change(recipe: TrainRecipe) -> list[str]:
     return beside + machine + ["steps"] * (recipe.optimizer.schedule == "constant")
 
 
-def check_trackers(recipe: TrainRecipe) -> None:
-    """Raise ValueError for a tracker that is not installed."""
-    for tracker in recipe.trackers:
-        if importlib.util.find_spec(tracker) is None:
-            raise ValueError(f"trackers names {tracker}, which is not installed: pip install {tracker}")
-
-
-def start_trackers(recipe: TrainRecipe, run: RunFolder) -> Any:
-    """accelerate's trackers, under the run's name; None where the recipe names none."""
-    if not recipe.trackers:
-        return None
-    from accelerate import Accelerator
-
-    trackers = Accelerator(cpu=True, log_with=list(recipe.trackers), project_dir=str(run.path))
-    trackers.init_trackers(run.path.name, config={"recipe": json.dumps(asdict(recipe))})
-    return trackers
-
-
 class LocalTrainer:
     """Trains one policy by one recipe, from the start or from a checkpoint.
 
@@ -157,7 +138,7 @@ class LocalTrainer:
         self.sampled = {"rollouts": 0, "tokens": 0}
         if checkpoint is not None:
             self._restore(checkpoint)
-        self.trackers = start_trackers(recipe, run)
+        self.log = RunLog(recipe, run, progress, self.policy.tokenizer)
 
     # ------------------------------------------------------------------ the loop
 
@@ -182,8 +163,7 @@ class LocalTrainer:
                         self.save()
                 raise
             finally:
-                if self.trackers is not None:
-                    self.trackers.end_training()
+                self.log.close()
 
     def summary(self) -> str:
         """What the run came to, and where it is."""
@@ -210,7 +190,8 @@ class LocalTrainer:
         with interrupts.held():
             self.progress.phase("updating", f"step {step}")
             self.whole = False
-            metrics = group_metrics(groups) | self.update(groups, step)
+            updated = self.update(groups, step)
+            metrics = group_metrics(groups) | updated.metrics
             seconds = time.perf_counter() - started
             self.step_done = step
             self.sampled = {name: self.sampled[name] + int(metrics[name]) for name in self.sampled}
@@ -221,8 +202,8 @@ class LocalTrainer:
                 "seconds/update": seconds - (sampled - started),
                 "tokens_per_s": metrics["tokens"] / seconds,
             }
-            self.run.append("rollouts.jsonl", rollout_lines(step, groups))
-            self._log(step, metrics, timings)
+            self.log.rollouts(step, groups, updated)
+            self.log.metrics(step, metrics, timings)
             self._note_no_gradient(metrics)
             self.whole = True
 
@@ -298,7 +279,7 @@ class LocalTrainer:
         if every and self.evaluated != step and (step % every == 0 or self.finished):
             self.progress.phase("evaluating", f"step {step}")
             with self.autocast():
-                metrics, _ = evaluate(
+                metrics, groups = evaluate(
                     self.held_out,
                     self.prompt_ids,
                     self._evaluation_sampler,
@@ -308,7 +289,8 @@ class LocalTrainer:
                     report=lambda text: self.progress.phase("evaluating", text),
                 )
             with interrupts.held():
-                self._log(step, metrics, {})
+                self.log.held_out(step, groups)
+                self.log.metrics(step, metrics, {})
                 self.evaluated, self.score = step, metrics["evaluation/pass@1"]
                 if self.score > self.best_score:
                     self.best_step, self.best_score = step, self.score
@@ -333,15 +315,6 @@ class LocalTrainer:
             setattr(self, name, state[name])
         self.saved = self.step_done
         self.update.restore(state)
-
-    def _log(self, step: int, metrics: Metrics, timings: Metrics) -> None:
-        """A line in metrics.jsonl, one in timings.jsonl, the trackers, and the display."""
-        self.run.append("metrics.jsonl", [{"step": step} | metrics])
-        if timings:
-            self.run.append("timings.jsonl", [{"step": step} | timings])
-        if self.trackers is not None:
-            self.trackers.log(metrics | timings, step=step)
-        self.progress.step_done(step, metrics, timings.get("tokens_per_s"))
 
     # ------------------------------------------------------------------ setting up
 

@@ -13,7 +13,7 @@ from guide_rl.equations.losses import aggregation_weights
 from guide_rl.equations.ratios import guidance_reliance, ratio_diagnostics
 from guide_rl.logprobs import Row
 from guide_rl.metrics import Metrics
-from guide_rl.types import Group, Problem, Rollout
+from guide_rl.types import Group, Problem, Rollout, RolloutKey
 
 
 @dataclass
@@ -53,6 +53,8 @@ class Minibatch:
     """The groups in the normaliser; none when the filter left none."""
     rows: list[TrainRow]
     """Their rows that need a forward pass."""
+    advantages: dict[RolloutKey, float]
+    """The advantages of all their rollouts, by `Rollout.key`."""
 
 
 def build_minibatches(
@@ -68,14 +70,14 @@ def build_minibatches(
     for start in range(0, len(groups), size):
         chunk = groups[start : start + size]
         kept = [group for group in chunk if keeps_gradient(group, filter_uniform=recipe.loss.filter_uniform)]
-        batches.append(Minibatch(kept, _rows(kept, recipe, prompt_ids) if kept else []))
+        batches.append(_minibatch(kept, recipe, prompt_ids) if kept else Minibatch([], [], {}))
     return batches
 
 
-def _rows(
-    groups: Sequence[Group], recipe: TrainRecipe, prompt_ids: Callable[[Problem, bool], tuple[int, ...]]
-) -> list[TrainRow]:
-    """The rows of one mini-batch's groups, with advantages and aggregation weights."""
+def _minibatch(
+    groups: list[Group], recipe: TrainRecipe, prompt_ids: Callable[[Problem, bool], tuple[int, ...]]
+) -> Minibatch:
+    """One mini-batch's groups as rows with advantages and aggregation weights."""
     loss = recipe.loss
     rollouts: list[Rollout] = []
     plain_rows: list[Row] = []
@@ -102,17 +104,19 @@ def _rows(
     )
     surrogate_only = loss.beta == 0 and loss.entropy_coef == 0
     fields = zip(rollouts, plain_rows, advantages, weights_N.tolist(), strict=True)
-    return [
+    rows = [
         TrainRow(rollout, plain, Row(rollout.prompt_ids, rollout.token_ids), advantage, weight)
         for rollout, plain, advantage, weight in fields
         if weight != 0 and not (surrogate_only and advantage == 0)
     ]
+    return Minibatch(groups, rows, {r.key: advantage for r, advantage in zip(rollouts, advantages, strict=True)})
 
 
 @dataclass
 class RatioLog:
     """Log-probs before the update of every guided rollout of a step, under both prompts, and of plain ones."""
 
+    keys: list[RolloutKey] = field(default_factory=list)
     plain: list[Tensor] = field(default_factory=list)
     guided: list[Tensor] = field(default_factory=list)
     mismatch: list[Tensor] = field(default_factory=list)
@@ -120,11 +124,17 @@ class RatioLog:
     def add(self, rollout: Rollout, plain_T: Tensor, old_T: Tensor, *, recomputed: bool) -> None:
         """A rollout's log-probs by the policy that sampled it, under the plain prompt and under its own."""
         if rollout.guided:
+            self.keys.append(rollout.key)
             self.plain.append(plain_T)
             self.guided.append(old_T)
         if recomputed:
             sampler_T = torch.tensor(rollout.logprobs, device=old_T.device)
             self.mismatch.append((old_T - sampler_T).abs())
+
+    def ratios(self) -> dict[RolloutKey, list[float]]:
+        """The ratio of plain to guided probability at every token, of every guided rollout by its key."""
+        pairs = zip(self.plain, self.guided, strict=True)
+        return dict(zip(self.keys, [(plain_T - guided_T).exp().tolist() for plain_T, guided_T in pairs], strict=True))
 
     def metrics(self) -> Metrics:
         """Ratio and reliance over the tokens of guided rollouts; mismatch over the tokens that were compared."""

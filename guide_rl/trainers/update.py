@@ -8,7 +8,7 @@ detached log-probs (the policy has not moved yet); all rows of a problem share o
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -27,11 +27,23 @@ from guide_rl.trainers.minibatches import Minibatch, RatioLog, TrainRow, build_m
 from guide_rl.trainers.old_logprobs import fill_old_logprobs, log_untrained_guided_rows
 from guide_rl.trainers.reference import Reference
 from guide_rl.trainers.schedule import learning_rate
-from guide_rl.types import Group, Problem
+from guide_rl.types import Group, Problem, RolloutKey
 
 
 class NonFiniteLoss(FloatingPointError):
     """The loss, the gradient or what the optimizer made of the weights is NaN or infinite; nothing of the step is saved."""
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What the update of a step says."""
+
+    metrics: Metrics
+    """Loss, gradient norm, clip fraction, ratios of guided rollouts, mismatch of the sampler."""
+    advantages: dict[RolloutKey, float]
+    """The advantages of the rollouts that the loss counts."""
+    ratios: dict[RolloutKey, list[float]]
+    """The importance ratio before the update of every guided rollout, token by token."""
 
 
 class PolicyUpdate:
@@ -70,11 +82,8 @@ class PolicyUpdate:
         self.reference = Reference.of(policy, recipe)
 
     @explain_out_of_memory("optimizer.tokens_per_microbatch")
-    def __call__(self, groups: Sequence[Group], step: int) -> Metrics:
+    def __call__(self, groups: Sequence[Group], step: int) -> Updated:
         """`optimizer.epochs` passes over the mini-batches of a step's groups.
-
-        Returns:
-            What the update says: loss, gradient norm, clip fraction, ratios of guided rows, mismatch of the sampler.
 
         Raises:
             NonFiniteLoss: the loss, its gradient or the new weights are NaN or infinite; says where the batch is.
@@ -97,7 +106,8 @@ class PolicyUpdate:
         metrics = {"learning_rate": learning_rate(recipe, step), "optimizer_steps": float(len(totals))}
         for key in sorted({key for total in totals for key in total}):
             metrics[key] = float(np.mean([total[key] for total in totals if key in total]))
-        return metrics | ratios.metrics()
+        advantages = {key: advantage for batch in batches for key, advantage in batch.advantages.items()}
+        return Updated(metrics | ratios.metrics(), advantages, ratios.ratios())
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs beside the policy's weights."""
