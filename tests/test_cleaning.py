@@ -3,19 +3,25 @@
 import json
 import os
 import random
+import subprocess
+import sys
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
+from rich.progress import Progress
 from tiny_models import tiny_model, tiny_tokenizer
 
+from guide_rl import atomic_files
 from guide_rl.cli import main
-from guide_rl.config import DuplicatesConfig, ProblemsRecipe
+from guide_rl.config import DuplicatesConfig, GradingConfig, ProblemsRecipe
 from guide_rl.demo.world import BASE_MODEL
 from guide_rl.problems import load_problems, preparation
-from guide_rl.problems.cleaning import find_matches, normalised, shingles, similarity, splits_of, words_of
-from guide_rl.problems.preparation import prepare, tokenizer_of
+from guide_rl.problems.cleaning import _pairs, find_matches, normalised, shingles, similarity, splits_of, words_of
+from guide_rl.problems.preparation import prepare, tokenizer_of, unreadable_answers
 from guide_rl.recipes import read_recipe
+from guide_rl.types import Problem
 
 WORDS = [f"word{letter}" for letter in "abcdefghijklmnopqrstuv"]
 
@@ -156,6 +162,14 @@ def test_what_stands_around_an_evaluation_question_does_not_hide_it():
     assert found[3].similarity == 1
 
 
+def test_all_pairs_of_a_few_that_look_alike_are_proposed_and_of_many_no_square_of_them():
+    def proposed(count):
+        return len(_pairs(np.ones((count, 128), np.uint32), [0] * count))
+
+    assert proposed(50) == 50 * 49 / 2
+    assert proposed(3000) < 3000 * 100
+
+
 def test_other_numbers_with_another_answer_are_a_variant_and_evaluation_problems_match_all_the_same():
     text = (
         "A boat runs {} miles in {} hours down the long river before noon; how fast is it there, and how far from home?"
@@ -174,6 +188,12 @@ def test_a_share_of_a_split_depends_on_the_question_and_the_seed_only():
     assert names != splits_of(questions, sizes, seed=1)
     assert 150 < names.count("held_out") < 250
     assert splits_of(["Question  7"], sizes, 0) == [names[7]]
+
+
+def test_shares_are_drawn_anew_from_what_counts_leave():
+    names = splits_of([f"question {i}" for i in range(2000)], {"test": 1000, "a": 0.5, "b": 0.5}, 0)
+    assert names.count("test") == 1000
+    assert 430 < names.count("a") < 570
 
 
 def test_counts_of_splits_are_met_and_what_is_over_is_in_none():
@@ -246,6 +266,22 @@ def test_unreadable_answers_may_be_kept_and_are_counted(folder, capsys):
     assert json.loads(Path("out/summary.json").read_text())["unreadable_answers"] == ["rows/7"]
     assert "only the same spelling is correct: rows/7\n" in capsys.readouterr().out
     assert "rows/7" in {problem.id for problem in load_problems("out/problems.jsonl")}
+
+
+def test_equal_answers_are_graded_once_by_the_math_grader_only_and_all_of_them_are_told(monkeypatch):
+    def check(problems, pool):
+        graded.extend(problem.id for problem in problems)
+        return problems, []
+
+    graded = []
+    monkeypatch.setattr(preparation, "check_answers", check)
+    answers = [("math", "x+1"), ("math", "x+1"), ("math", "7"), ("exact", "x+1"), ("exact", "x+1"), ("math", "x")]
+    problems = [
+        Problem(str(i), "?", answer, grader=grader) for i, (grader, answer) in enumerate([*answers, ("m:f", "x+1")])
+    ]
+    bad = unreadable_answers(problems, GradingConfig(workers=1), Progress(disable=True))
+    assert graded == ["0", "3", "4", "5"]
+    assert bad == {"0", "1", "3", "4", "5"}
 
 
 def test_evaluation_sets_may_be_named_by_their_recipe(folder):
@@ -338,9 +374,54 @@ def test_a_folder_of_another_recipe_is_left_alone_and_the_same_recipe_may_run_ag
         main(["problems", "recipe.yaml"])
 
 
+def test_two_processes_do_not_make_one_folder(folder, capsys, monkeypatch):
+    def second(*arguments):
+        with pytest.raises(SystemExit):
+            main(["problems", "recipe.yaml"])
+        return read(*arguments)
+
+    read = preparation._read
+    monkeypatch.setattr(preparation, "_read", second)
+    with pytest.raises(SystemExit):
+        main(["problems", "recipe.yaml", "against=[none.jsonl]"])
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "guide problems: error: out: another process is working on this run; wait for it or stop it"
+    )
+    assert not Path("out").exists()
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("stage", ["_compare", "write_folder"])
+def test_what_a_kill_leaves_keeps_other_recipes_off_only_while_it_works(folder, stage):
+    """A real process that waits where it is killed; write_folder waits when the first files are there."""
+    (folder / "waits.py").write_text(
+        "import sys, time\n"
+        "from guide_rl import atomic_files, cli\n"
+        "from guide_rl.problems import folder, preparation\n"
+        "def wait(*_, **__):\n"
+        "    print('waits', flush=True)\n"
+        "    time.sleep(60)\n"
+        f"if {stage!r} == '_compare': preparation._compare = wait\n"
+        "else: folder.save_problems = wait\n"
+        "cli.main(['problems', 'recipe.yaml'])\n"
+    )
+    with subprocess.Popen([sys.executable, "waits.py"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "waits\n"
+        with pytest.raises(SystemExit):
+            main(["problems", "recipe.yaml"])
+        process.kill()
+    main(["problems", "recipe.yaml"])
+    assert {path.name for path in Path("out").iterdir()} == {
+        "problems.jsonl",
+        "rejected.jsonl",
+        "recipe.yaml",
+        "summary.json",
+    }
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-@pytest.mark.parametrize("stage", ["_read", "_compare", "save_problems", "_move"])
+@pytest.mark.parametrize("stage", ["_read", "_compare", "write_folder"])
 def test_an_interrupted_run_leaves_nothing(folder, monkeypatch, stage, error):
     def stop(*_: object) -> None:
         raise error
@@ -428,7 +509,7 @@ def test_show_says_what_it_takes(folder, capsys, arguments):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
 def test_a_kill_while_files_are_replaced_leaves_a_folder_that_the_same_command_mends(folder, monkeypatch, nth):
     main(["problems", "recipe.yaml"])
     before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
@@ -440,7 +521,7 @@ def test_a_kill_while_files_are_replaced_leaves_a_folder_that_the_same_command_m
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(preparation.os, "replace", dies)
+        patched.setattr(atomic_files.os, "replace", dies)
         with pytest.raises(KeyboardInterrupt):
             prepare(read_recipe(ProblemsRecipe, "recipe.yaml"))
     main(["problems", "recipe.yaml"])

@@ -12,7 +12,7 @@ import pytest
 from guide_rl import graders
 from guide_rl.cli import main
 from guide_rl.problems import load_problems, save_problems
-from guide_rl.problems.columns import RULES
+from guide_rl.problems.rules import RULES
 from guide_rl.types import Problem
 
 

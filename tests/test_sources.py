@@ -15,10 +15,11 @@ import pytest
 from guide_rl import graders
 from guide_rl.cli import main
 from guide_rl.config import GeneratorConfig, ProblemsRecipe, SourceConfig
-from guide_rl.problems import load_problems
-from guide_rl.problems.columns import RULES, RowRejected, shuffled_choices, to_problem
+from guide_rl.problems import load_problems, rules
+from guide_rl.problems.columns import RowRejected, shuffled_choices, to_problem
 from guide_rl.problems.points import POINTS, guidance_at
 from guide_rl.problems.preparation import prepare
+from guide_rl.problems.rules import RULES
 from guide_rl.problems.sources import kind_of, read_rows
 from guide_rl.recipes import read_recipe
 
@@ -105,10 +106,16 @@ def test_multiple_choice_is_shuffled_by_the_seed_and_the_letter_is_the_right_cho
         assert [line[:2] for line in problem.question.splitlines()[2:6]] == ["A)", "B)", "C)", "D)"]
         letters.add(problem.answer)
     assert len(letters) > 1
-    row = {"q": 1}
-    assert shuffled_choices("abcd", 3, row) == shuffled_choices("abcd", 3, row)
     with pytest.raises(RowRejected, match="the same"):
-        shuffled_choices(["a", "b", "a "], 0, row)
+        shuffled_choices(["a", "b", "a "], 0)
+
+
+def test_the_place_of_the_right_choice_follows_from_the_seed_and_differs_between_questions():
+    def letters(seed):
+        return "".join(shuffled_choices([f"{n} right", f"{n} b", f"{n} c"], seed)["letter"] for n in range(30))
+
+    assert letters(3) == letters(3) != letters(4)
+    assert set(letters(3)) == {*"ABC"}
 
 
 def test_code_problems_hold_their_tests_and_no_grader_takes_them_yet(tmp_path):
@@ -136,6 +143,18 @@ def test_nothing_in_a_pickle_is_run(capsys):
     with pytest.raises(ValueError, match="asks for builtins"):
         RULES["test_cases"](packed)
     assert capsys.readouterr().out == ""
+
+
+def test_test_cases_that_were_cut_off_or_fill_the_memory_are_refused(monkeypatch):
+    whole = base64.b64encode(zlib.compress(pickle.dumps("[1, 2]"))).decode()
+    assert RULES["test_cases"](whole) == [1, 2]
+    for kept in (-2, 5):
+        cut = base64.b64encode(zlib.compress(pickle.dumps("[1, 2]"))[:kept]).decode()
+        with pytest.raises(ValueError, match="or cut off"):
+            RULES["test_cases"](cut)
+    monkeypatch.setattr(rules, "_LARGEST_TESTS", 20)
+    with pytest.raises(ValueError, match="more than 20 bytes"):
+        RULES["test_cases"](base64.b64encode(zlib.compress(pickle.dumps("[1]" + " " * 99))).decode())
 
 
 def test_champ_has_all_problems_and_their_hints_as_levels(tmp_path):
@@ -320,7 +339,7 @@ def test_columns_that_are_not_needed_are_not_read(tmp_path):
 @pytest.mark.skipif(find_spec("datasets") is None, reason="needs datasets")
 def test_a_data_set_that_is_nowhere_says_what_to_check(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(OSError, match=r"nobody/nothing: .*Check name"):
+    with pytest.raises(OSError, match=r"nobody/nothing: no such file or folder here, and from the hub .*Check name"):
         list(read_rows(SourceConfig("nobody/nothing"), None, 0))
 
 
@@ -338,13 +357,31 @@ def test_bad_lines_are_told_with_their_number(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("name", ["r.csv", "r.tsv", "r.jsonl", "r.json"])
+def test_a_byte_order_mark_and_line_ends_of_windows_are_no_part_of_a_row(tmp_path, name):
+    table = "q,a\r\nWhat?,1\r\n".replace(",", "\t" if name == "r.tsv" else ",")
+    rows = {"r.jsonl": '{"q": "What?", "a": "1"}\r\n', "r.json": '[{"q": "What?",\r\n"a": "1"}]\r\n'}
+    (tmp_path / name).write_bytes(rows.get(name, table).encode("utf-8-sig"))
+    assert list(read_rows(SourceConfig(str(tmp_path / name)), None, 0)) == [(1, {"q": "What?", "a": "1"})]
+
+
+def test_a_table_in_utf_16_says_so(tmp_path):
+    (tmp_path / "r.csv").write_bytes("q,a\nWhat?,1\n".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"r\.csv: not UTF-8 \(maybe UTF-16\); save it as UTF-8"):
+        list(read_rows(SourceConfig(str(tmp_path / "r.csv")), None, 0))
+
+
 @pytest.mark.parametrize(
     ("columns", "row", "reason"),
     [
         ({"question": "q", "answer": "b"}, ROW, "no column 'b'; there are a, extra, q"),
         ({"question": "q", "answer": "a"}, {"q": "", "a": 1}, "no question"),
         ({"question": "q", "answer": "a"}, {"q": "x", "a": None}, "no answer"),
-        ({"question": "q", "answer": "a"}, {"q": "x", "a": ["1"]}, "'answer' is a list, not text"),
+        (
+            {"question": "q", "answer": "a"},
+            {"q": "x", "a": ["1"]},
+            "'answer' is a list, not text; take one of it by a rule",
+        ),
         (
             {"question": "q", "answer": ["a", "integer"]},
             {"q": "x", "a": "1.5"},
@@ -352,7 +389,11 @@ def test_bad_lines_are_told_with_their_number(tmp_path):
         ),
         ({"question": "q", "answer": "a", "solution": "slution"}, ROW, "no column 'slution'"),
         ({"question": "q", "answer": "a", "metadata.x": "x"}, {**ROW, "x": {1, 2}}, "metadata cannot be saved"),
-        ({}, {"question": "q", "answer": "1", "hint": "h"}, "'hint' is no field of a problem"),
+        (
+            {},
+            {"question": "q", "answer": "1", "hint": "h"},
+            "'hint' is no field of a problem; set columns: {question: COLUMN, answer: COLUMN}; there are answer, hint",
+        ),
         (
             {"question": "q", "answer": ["a", "first"]},
             {"q": "x", "a": 3},
@@ -416,6 +457,8 @@ def test_rules_refuse_what_they_cannot_take(rule, value):
         ("sources.s.columns={question: q}", "sources.s.columns: no column for answer"),
         ("sources.s.columns={question: q, answer: [a, lastboxed]}", "no rule 'lastboxed'; there are after_hashes"),
         ("sources.s.columns={question: q, answr: a}", "'answr' is no field of a problem"),
+        ("sources.s.columns={question: q, answer: []}", "sources.s.columns: answer has no column"),
+        ("sources.s.columns={question: q, answer: ''}", "sources.s.columns: answer has no column"),
         ("sources.s.constants={stratums: a}", "'stratums' is no field of a problem"),
         (
             "sources.s.constants={grader: maths}",

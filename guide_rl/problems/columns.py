@@ -1,34 +1,30 @@
-r"""Rows -> Problems: the column map, and the named rules that take an answer out of what a column holds.
+r"""Rows -> Problems: the column map.
 
 A field is mapped to a column, or to [column, rule, ...], the rules applied in turn. A column with braces, such as
 `"{question}\n\n{starter_code}"`, is a text with the values of those columns in it.
 """
 
-import ast
-import base64
-import io
 import json
 import math
-import pickle
 import random
 import re
-import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from guide_rl.config import SourceConfig
 from guide_rl.graders import GRADERS
-from guide_rl.graders.answer_text import final_answer
 from guide_rl.problems.points import POINTS, numbered
+from guide_rl.problems.rules import RULES
 from guide_rl.problems.sources.rows import Row
 from guide_rl.types import Problem
 
 TEXT_FIELDS = ("question", "answer", "solution", "guidance", "grader", "stratum")
 """The fields of a problem that hold text, but for its id."""
 _REQUIRED = ("question", "answer")
+_DEEPEST = 100
+"""Levels of metadata; JSON readers give up on many more."""
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_LARGEST_TESTS = 2**28
 _GRADERS = (*sorted(GRADERS), "unit_tests")
 _LIST = re.compile(r"\[\s*(['\"]).*\1\s*\]", re.DOTALL)
 """A list of texts that was written as one text."""
@@ -45,123 +41,6 @@ class RowRejected(ValueError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
-
-
-def after_hashes(text: str) -> str:
-    """What stands after the last `####` (GSM8K)."""
-    _, mark, after = text.rpartition("####")
-    if not mark:
-        raise ValueError("no ####")
-    return after.strip()
-
-
-def boxed_hashes(text: str) -> str:
-    r"""GSM8K's `#### 18` as `The answer is \boxed{18}.`, which graders can read."""
-    return f"{text.rpartition('####')[0].rstrip()}\nThe answer is \\boxed{{{no_commas(after_hashes(text))}}}."
-
-
-def no_calculator(text: str) -> str:
-    """Without GSM8K's calculator marks `<<...>>`."""
-    return re.sub(r"<<[^<>]*>>", "", text)
-
-
-def no_commas(text: str) -> str:
-    """Without commas, which separate thousands."""
-    return text.replace(",", "")
-
-
-def no_dollars(text: str) -> str:
-    """Without `$`."""
-    return text.replace("$", "").strip()
-
-
-def last_boxed(text: str) -> str:
-    r"""What stands in the last `\boxed{...}`, `\fbox{...}` or `\boxed 5`."""
-    boxes = re.sub(r"\\(?:boxed|fbox)\s*(\{|[0-9A-Za-z])", _box, text)
-    if not (answer := final_answer(boxes)):
-        raise ValueError("no \\boxed{...}")
-    return answer
-
-
-def _box(found: re.Match[str]) -> str:
-    """One spelling for the beginning of a box, or for a box of one sign without braces."""
-    return "\\boxed{" if found[1] == "{" else f"\\boxed{{{found[1]}}}"
-
-
-def first(values: Sequence[Any]) -> Any:
-    """The first of a list."""
-    if isinstance(values, str):
-        raise TypeError("a text, not a list")
-    if not values:
-        raise ValueError("an empty list")
-    return values[0]
-
-
-def integer(value: object) -> str:
-    """A whole number without leading zeros, from `025`, `27.0` or 27."""
-    text = str(value).strip()
-    if not re.fullmatch(r"[+-]?[0-9]+(\.0*)?", text):
-        raise ValueError(f"{text!r} is no whole number")
-    return str(int(text.partition(".")[0]))
-
-
-def strip(text: str) -> str:
-    """Without spaces around it."""
-    return text.strip()
-
-
-def from_json(text: str) -> Any:
-    """The value of a JSON text, or of a list or dict as Python writes it."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        try:
-            return ast.literal_eval(text)
-        except (SyntaxError, ValueError):
-            raise ValueError(f"neither JSON nor a list or dict of Python: {text:.80}") from None
-
-
-def test_cases(text: str) -> list[Any]:
-    """LiveCodeBench's test cases: JSON, or JSON in a pickled text in zlib in base64. Nothing in a pickle is run."""
-    if not text.startswith("["):
-        unpacker = zlib.decompressobj()
-        packed = unpacker.decompress(base64.b64decode(text, validate=True), _LARGEST_TESTS)
-        if not unpacker.eof:
-            raise ValueError(f"test cases of more than {_LARGEST_TESTS} bytes, or cut off")
-        text = _TextUnpickler(io.BytesIO(packed)).load()
-    cases = json.loads(text)
-    if not isinstance(cases, list):
-        raise ValueError("test cases that are no list")
-    return cases
-
-
-class _TextUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
-    """Reads pickles of plain values; whatever names a class or a function, which pickles may call, is refused.
-
-    The one in Python: that in C makes room for as many values as the pickle says there are, which may be all memory.
-    """
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise ValueError(f"a pickle that asks for {module}.{name}")
-
-
-RULES: dict[str, Callable[[Any], Any]] = {
-    rule.__name__: rule
-    for rule in (
-        after_hashes,
-        boxed_hashes,
-        no_calculator,
-        no_commas,
-        no_dollars,
-        last_boxed,
-        first,
-        integer,
-        strip,
-        from_json,
-        test_cases,
-    )
-}
-"""The rules by name: value -> value; ValueError, TypeError or AttributeError where there is nothing to take."""
 
 
 def needed_columns(source: SourceConfig) -> list[str] | None:
@@ -184,6 +63,8 @@ def check_map(name: str, source: SourceConfig) -> None:
     if (grader := source.constants.get("grader")) is not None and not _is_grader(grader):
         raise ValueError(f"sources.{name}.constants: {_no_grader(grader)}")
     for field, spec in source.columns.items():
+        if not spec or not _column(spec):
+            raise ValueError(f"sources.{name}.columns: {field} has no column; write `{field}: COLUMN`")
         if field in source.constants:
             raise ValueError(f"sources.{name}: {field} has a column and a constant; remove one of them")
         if unknown := [rule for rule in _rules(spec) if rule not in RULES]:
@@ -194,8 +75,8 @@ def check_map(name: str, source: SourceConfig) -> None:
                 raise ValueError(f"sources.{name}.columns: no column for {field}; add `{field}: COLUMN`")
 
 
-def to_problem(row: Row, number: int, name: str, source: SourceConfig, seed: int) -> Problem:
-    """One row -> a Problem, by the source's map.
+def to_problem(row: Row | str, number: int, name: str, source: SourceConfig, seed: int) -> Problem:
+    """One row (or why it is none) -> a Problem, by the source's map.
 
     The id is `NAME/` and the row's own id or its number. `guidance` from a list of points becomes a numbered list, and
     `metadata["guidance_points"]` keeps the points for the ladder (`points.guidance_at`).
@@ -203,15 +84,20 @@ def to_problem(row: Row, number: int, name: str, source: SourceConfig, seed: int
     Raises:
         RowRejected: a column is missing or holds nothing, a rule finds nothing, or `where` leaves the row out.
     """
+    if isinstance(row, str):
+        raise RowRejected("malformed", row)
     for column, wanted in source.where.items():
         value = _value(row, column)
         if _spelled(value) not in map(_spelled, wanted if isinstance(wanted, list) else [wanted]):
             raise RowRejected("filtered", f"{column} is {value!r}")
     if source.choices:
-        row = {**row, **shuffled_choices([_text(_value(row, column), column) for column in source.choices], seed, row)}
+        row = {**row, **shuffled_choices([_text(_value(row, column), column) for column in source.choices], seed)}
     columns = source.columns or {field: field for field in row}
     if not source.columns and (unknown := sorted(set(row) - {"id", "metadata", *TEXT_FIELDS})):
-        raise RowRejected("malformed", f"{unknown[0]!r} is no field of a problem; give the source columns")
+        raise RowRejected(
+            "malformed",
+            f"{unknown[0]!r} is no field of a problem; set columns: {{question: COLUMN, answer: COLUMN}}; {_there(row)}",
+        )
     values: dict[str, Any] = {"stratum": name, **source.constants}
     metadata: dict[str, Any] = {}
     for field, spec in columns.items():
@@ -238,7 +124,7 @@ def to_problem(row: Row, number: int, name: str, source: SourceConfig, seed: int
     return Problem(**values, metadata=metadata)
 
 
-def to_question(row: Row, number: int, name: str, source: SourceConfig, seed: int) -> Problem:
+def to_question(row: Row | str, number: int, name: str, source: SourceConfig, seed: int) -> Problem:
     """A problem of a row's question alone, for comparing: whatever else the row has may be missing or odd.
 
     Raises:
@@ -264,8 +150,8 @@ def _spelled(value: Any) -> str:
     return text.casefold() if text.casefold() in ("true", "false") else text
 
 
-def shuffled_choices(choices: Sequence[str], seed: int, row: Row) -> dict[str, str]:
-    """The choices in an order that depends on seed and row only, a letter each, and the letter of the first given."""
+def shuffled_choices(choices: Sequence[str], seed: int) -> dict[str, str]:
+    """The choices in an order that depends on them and the seed only, a letter each, and the letter of the first given."""
     texts = [choice.strip() for choice in choices]
     if len(set(texts)) < len(texts):
         raise RowRejected("malformed", "two choices are the same")
@@ -293,8 +179,13 @@ def _named(column: str) -> list[str]:
 def _value(row: Row, column: str) -> Any:
     """What the row has in a column."""
     if column not in row:
-        raise RowRejected("malformed", f"no column {column!r}; there are {', '.join(sorted(map(str, row)))}")
+        raise RowRejected("malformed", f"no column {column!r}; {_there(row)}")
     return row[column]
+
+
+def _there(row: Row) -> str:
+    """Which columns a row has."""
+    return f"there are {', '.join(sorted(map(str, row)))}"
 
 
 def _extracted(row: Row, field: str, spec: str | list[str]) -> Any:
@@ -312,7 +203,7 @@ def _extracted(row: Row, field: str, spec: str | list[str]) -> Any:
         except (TypeError, AttributeError, LookupError, RecursionError, MemoryError):
             what = f"column {column!r}, rule {rule}: cannot take the type {type(value).__name__}"
             raise RowRejected("malformed", what) from None
-        except (ValueError, zlib.error, pickle.UnpicklingError, EOFError) as error:
+        except ValueError as error:
             raise RowRejected(f"no {field}", f"column {column!r}, rule {rule}: {error}") from error
     return None if _is_nothing(value) else value
 
@@ -332,7 +223,8 @@ def _cell(value: Any, column: str) -> str:
 def _text(value: Any, column: str) -> str:
     """A value as text; only text and numbers can be."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise RowRejected("malformed", f"{column!r} is a {type(value).__name__}, not text; maybe a rule can take it")
+        hint = "; take one of it by a rule, such as [COLUMN, first]" if isinstance(value, list | tuple) else ""
+        raise RowRejected("malformed", f"{column!r} is a {type(value).__name__}, not text{hint}")
     if isinstance(value, float) and not math.isfinite(value):
         raise RowRejected("malformed", f"{column!r} is {value}")
     text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
@@ -362,9 +254,6 @@ def _check_saveable(metadata: Mapping[str, Any]) -> None:
         level += 1
         if level > _DEEPEST:
             raise RowRejected("malformed", f"metadata is nested more than {_DEEPEST} deep")
-
-
-_DEEPEST = 100
 
 
 def _parts(value: Mapping[str, Any] | list[Any]) -> Iterable[Any]:

@@ -1,19 +1,7 @@
-"""`guide problems`: rows of data sets -> files of problems that are clean, and a list of the rows that were not.
+"""`guide problems`: rows of data sets -> a folder of clean problems, and a list of the rows that were not."""
 
-    OUT/recipe.yaml        the recipe as resolved
-    OUT/problems.jsonl     the problems, or one file for each split: OUT/<split>.jsonl
-    OUT/rejected.jsonl     one line a rejected row: source, row, reason, detail, and what it matches
-    OUT/summary.json       counts, and which problems matched an evaluation set; written last
-
-Everything is made beside OUT under another name and moved there at the end.
-"""
-
-import json
-import os
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,18 +9,17 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from guide_rl.config import GradingConfig, ProblemsRecipe, SourceConfig
+from guide_rl.config import GradingConfig, ProblemsRecipe
 from guide_rl.graders import GRADERS
 from guide_rl.graders.answer_text import plain, plain_number
 from guide_rl.graders.pool import GraderPool, check_answers
 from guide_rl.interrupts import Interrupts
-from guide_rl.problems import save_problems
 from guide_rl.problems.cleaning import find_matches, splits_of
-from guide_rl.problems.columns import RowRejected, check_map, needed_columns, to_problem, to_question
-from guide_rl.problems.sources import read_rows
-from guide_rl.problems.sources.rows import Row
+from guide_rl.problems.columns import RowRejected, check_map
+from guide_rl.problems.folder import check_folder, locked, write_folder
+from guide_rl.problems.reading import evaluation_set, problems_of
 from guide_rl.prompts import Prompts, load_tokenizer
-from guide_rl.recipes import read_recipe, write_recipe
+from guide_rl.recipes import write_recipe
 from guide_rl.types import Problem
 
 _ANSWERS_AT_ONCE = 256
@@ -80,14 +67,15 @@ def prepare(recipe: ProblemsRecipe, console: Console | None = None) -> dict[str,
 
     Raises:
         FileExistsError: another recipe filled that folder.
+        BlockingIOError: another process works on it.
         ValueError, OSError: a source cannot be read, the recipe maps what is not there, or no problem is left.
     """
     console = console or Console(stderr=True)
     for name, source in recipe.sources.items():
         check_map(name, source)
-    out = Path(recipe.out)
-    _check_folder(out, write_recipe(recipe))
-    with Interrupts(), _progress(console) as progress, _partial(out) as partial:
+    out = Path(recipe.out).expanduser()
+    with Interrupts(), _progress(console) as progress, locked(out):
+        check_folder(out, write_recipe(recipe))
         work = Work(progress)
         _read(work, recipe)
         guided_too_long = _measure(work, recipe)
@@ -97,12 +85,7 @@ def prepare(recipe: ProblemsRecipe, console: Console | None = None) -> dict[str,
         if not work.candidates:
             raise ValueError(f"no problem is left; {_most_common(work.rejected)}")
         summary = _summary(work, splits, against, unreadable, guided_too_long)
-        for name, problems in splits.items():
-            save_problems(partial / f"{name}.jsonl", problems)
-        _write(partial / "rejected.jsonl", (json.dumps(line, ensure_ascii=False) for line in work.rejected))
-        _write(partial / "recipe.yaml", [write_recipe(recipe).rstrip("\n")])
-        _write(partial / "summary.json", [json.dumps(summary, indent=2, ensure_ascii=False)])
-        _move(partial, out)
+        write_folder(out, write_recipe(recipe), splits, work.rejected, summary)
     return summary
 
 
@@ -111,7 +94,7 @@ def _read(work: Work, recipe: ProblemsRecipe) -> None:
     ids: dict[str, int] = {}
     for name, source in recipe.sources.items():
         task = work.progress.add_task(f"read {name}", total=None)
-        for number, _, problem in _problems_of(name, source, recipe.seed):
+        for number, _, problem in problems_of(name, source, recipe.seed):
             work.rows[name] += 1
             work.progress.advance(task)
             if isinstance(problem, RowRejected):
@@ -122,23 +105,6 @@ def _read(work: Work, recipe: ProblemsRecipe) -> None:
                 work.reject(name, number, "repeated id", f"row {earlier} has the same", id=problem.id)
             else:
                 work.candidates.append(Candidate(problem, name, number))
-
-
-def _problems_of(name: str, source: SourceConfig, seed: int) -> Iterator[tuple[int, Row | str, Problem | RowRejected]]:
-    """The rows of a source with their numbers, each with its problem or why it is none."""
-    found = 0
-    for number, row in read_rows(source, needed_columns(source), seed):
-        try:
-            if isinstance(row, str):
-                raise RowRejected("malformed", row)
-            problem = to_problem(row, number, name, source, seed)
-        except RowRejected as why:
-            yield number, row, why
-            continue
-        yield number, row, problem
-        found += 1
-        if found == source.limit:
-            return
 
 
 def _measure(work: Work, recipe: ProblemsRecipe) -> int:
@@ -217,7 +183,7 @@ def unreadable_answers(problems: Sequence[Problem], limits: GradingConfig, progr
 def _compare(work: Work, recipe: ProblemsRecipe) -> dict[str, dict[str, Any]]:
     """Reject duplicates and problems of evaluation sets; returns, for each of those sets, its size and what matched."""
     unread: dict[str, list[list[object]]] = {name: [] for name in recipe.against}
-    evaluation = [(name, problem) for name in recipe.against for problem in _evaluation_set(name, unread[name])]
+    evaluation = [(name, problem) for name in recipe.against for problem in evaluation_set(name, unread[name])]
     problems = [problem for _, problem in evaluation] + [candidate.problem for candidate in work.candidates]
     task = work.progress.add_task("compare questions", total=None)
     matches = find_matches(
@@ -249,40 +215,6 @@ def _compare(work: Work, recipe: ProblemsRecipe) -> dict[str, dict[str, Any]]:
             reasons.append(("duplicate" if match.kind == "exact" else "near-duplicate", detail, more))
     work.keep(reasons)
     return against
-
-
-def _evaluation_set(name: str, unread: list[list[object]]) -> Iterator[Problem]:
-    """The problems of a file of problems or of a recipe's sources, of which only the question must be readable.
-
-    Rows without a readable question are added to `unread`: source, row and why.
-    """
-    empty = True
-    try:
-        if name.endswith((".yaml", ".yml")):
-            recipe = read_recipe(ProblemsRecipe, name)
-            sources, seed = recipe.sources, recipe.seed
-        else:
-            sources, seed = {Path(name).stem: SourceConfig(name)}, 0
-        for source_name, source in sources.items():
-            check_map(source_name, source)
-            for number, row, problem in _problems_of(source_name, source, seed):
-                if isinstance(problem, RowRejected) and problem.reason == "filtered":
-                    continue
-                try:
-                    if isinstance(row, str):
-                        raise RowRejected("malformed", row)
-                    if isinstance(problem, RowRejected):
-                        problem = to_question(row, number, source_name, source, seed)
-                except RowRejected as why:
-                    unread.append([source_name, number, str(why)])
-                    continue
-                empty = False
-                yield problem
-    except (ValueError, OSError) as error:
-        raise (OSError if isinstance(error, OSError) else ValueError)(f"against: {error}") from error
-    if empty:
-        said = f" (row {unread[0][1]}: {unread[0][2]})" if unread else ""
-        raise ValueError(f"against: {name} holds no question that can be read{said}; correct it or remove it")
 
 
 def _split(work: Work, recipe: ProblemsRecipe) -> dict[str, list[Problem]]:
@@ -330,45 +262,6 @@ def _summary(
         "unreadable_answers": unreadable,
         "graders": dict(Counter(problem.grader for problem in problems)),
     }
-
-
-def _check_folder(out: Path, recipe: str) -> None:
-    """FileExistsError unless there is nothing in `out`, or what this very recipe made."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    made_by = out / "recipe.yaml"
-    if not made_by.is_file() or made_by.read_text(encoding="utf-8") != recipe:
-        raise FileExistsError(
-            f"{out} is there and was not made by this recipe; remove it, or give this one another folder (out=...)"
-        )
-
-
-@contextmanager
-def _partial(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to work in, which is gone in the end."""
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _move(partial: Path, out: Path) -> None:
-    """Put the files in their place; one rename where there is nothing yet, else the summary last."""
-    if not out.exists():
-        partial.rename(out)
-        return
-    (out / "summary.json").unlink(missing_ok=True)
-    for file in sorted(partial.iterdir(), key=lambda file: file.name == "summary.json"):
-        os.replace(file, out / file.name)
-
-
-def _write(path: Path, lines: Iterator[str] | Sequence[str]) -> None:
-    """Write lines of text."""
-    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.writelines(f"{line}\n" for line in lines)
 
 
 def _most_common(rejected: Sequence[dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -31,9 +32,9 @@ def print_summary(summary: Mapping[str, Any], out: str, console: Console | None 
 
 def _notes(summary: Mapping[str, Any], out: str) -> list[str]:
     """The lines under the table."""
-    notes = [f"{out}/{file}: {count:,} problems" for file, count in summary["files"].items()]
+    notes = [f"{Path(out) / file}: {count:,} problems" for file, count in summary["files"].items()]
     if any(counts["rejected"] for counts in summary["sources"].values()):
-        notes.append(f"{out}/rejected.jsonl: every rejected row and why")
+        notes.append(f"{Path(out) / 'rejected.jsonl'}: every rejected row and why")
     for name, found in summary["against"].items():
         notes.append(f"against {name}: {len(found['matched']):,} matches with its {found['problems']:,} problems")
         if unread := found["not_compared"]:

@@ -54,7 +54,10 @@ def _cells(path: str, delimiter: str) -> Iterator[NumberedRow]:
     """The rows of a table as text."""
     csv.field_size_limit(2**31 - 1)
     with _opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        for number, row in enumerate(csv.DictReader(lines, delimiter=delimiter), start=1):
+        reader = csv.DictReader(lines, delimiter=delimiter)
+        if any("\0" in name for name in reader.fieldnames or ()):
+            raise ValueError(f"{path}: not UTF-8 (maybe UTF-16); save it as UTF-8")
+        for number, row in enumerate(reader, start=1):
             short = None in row or None in row.values()
             yield number, "not as many cells as the header" if short else dict(row)
 

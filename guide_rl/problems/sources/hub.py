@@ -57,7 +57,8 @@ def _load(source: SourceConfig, columns: Sequence[str] | None) -> Any:
     except ValueError as error:
         raise ValueError(f"{source.path}: {error}") from error
     except Exception as error:  # Of the hub, of the network and of file systems there are many kinds.
+        absent = "" if Path(source.path).exists() else "no such file or folder here, and from the hub "
         raise OSError(
-            f"{source.path}: cannot load this data set ({type(error).__name__}: {error}). Check name, config, split and "
-            "revision; a gated data set needs its terms accepted and a token (`hf auth login`)"
+            f"{source.path}: {absent}cannot load this data set ({type(error).__name__}: {error}). Check name, config, split "
+            "and revision; a gated data set needs its terms accepted and a token (`hf auth login`)"
         ) from error
