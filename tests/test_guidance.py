@@ -177,6 +177,11 @@ def test_a_leak_is_asked_for_once_more_with_the_reason_and_then_refused(tmp_path
     assert (summary["prompt_tokens"], summary["completion_tokens"]) == (28, 12)
 
 
+def test_what_a_teacher_thinks_besides_its_points_is_no_leak(tmp_path):
+    reply = f"<think>The answer is 1001.</think>\nIt is 1001, but I do not say so:\n{GOOD}"
+    assert write_guidance(recipe(tmp_path, [problem(1)]), Teacher(lambda key, messages: reply))["written"] == 1
+
+
 def test_no_list_and_failures_are_told_with_their_reason(tmp_path):
     replies = {"p1": "I cannot.", "p2": ChatError("HTTP 500 (tried 6 times)"), "p3": GOOD}
     rows = [problem(number) for number in (1, 2, 3)]
@@ -203,6 +208,15 @@ def test_other_files_are_not_overwritten(tmp_path):
     shutil.copy(tmp_path / "in.jsonl", tmp_path / "out/problems.jsonl")
     with pytest.raises(FileExistsError, match="use another out"):
         write_guidance(made, Teacher())
+
+
+def test_a_result_is_not_written_over_the_problems_that_it_is_made_of(tmp_path):
+    made = recipe(tmp_path, [problem(1)])
+    write_guidance(made, Teacher())
+    before = result(tmp_path / "out")
+    with pytest.raises(FileExistsError, match=r"out/problems\.jsonl would be overwritten; use another out"):
+        write_guidance(replace(made, problems=str(tmp_path / "out/../out/problems.jsonl")), Teacher())
+    assert result(tmp_path / "out") == before
 
 
 def test_a_result_of_something_else_is_not_overwritten(tmp_path):
@@ -306,10 +320,10 @@ def test_points_that_problems_come_with_are_checked_too_and_the_check_can_be_lef
 
 
 def test_leaking_guidance_is_dropped_where_no_other_comes(tmp_path):
-    rows = [problem(1, guidance="It is 1001.", metadata={POINTS: ["It is 1001."]}), problem(2)]
+    rows = [problem(1, guidance="It is 1001.", metadata={"a": 1, POINTS: ["It is 1001."]}), problem(2)]
     write_guidance(recipe(tmp_path, rows), Teacher(lambda key, _: ChatError("HTTP 500") if key == "p1" else GOOD))
     first = load_problems(tmp_path / "out/problems.jsonl")[0]
-    assert (first.guidance, first.metadata) == (None, {})
+    assert (first.guidance, first.metadata) == (None, {"a": 1})
 
 
 @pytest.mark.parametrize(("level", "expected"), [(None, "Own."), (1, "1. A."), (2, "1. A.\n2. B.")])
@@ -476,6 +490,19 @@ def test_the_policy_writes_its_own_guidance(tmp_path, demo_model):
         assert (json.loads((tmp_path / "out/last_run.json").read_text())["asked"] >= 3) == asked
     assert len(replies[0].splitlines()) == 3
     assert replies[0] == replies[1]
+
+
+def test_the_policy_fails_where_prompt_and_reply_do_not_fit_and_goes_on(tmp_path, demo_model):
+    positions = json.loads((demo_model / "config.json").read_text())["max_position_embeddings"]
+    rows = [replace(problem(1), question="1" * positions), replace(problem(2), question="24*23=")]
+    fields = {"chat": None, "writer": "policy", "model": ModelConfig(path=str(demo_model)), "max_tokens": 40}
+    with pytest.raises(ValueError, match="for any of 2 problems"):
+        write_guidance(recipe(tmp_path, rows, prompt="{question}{reference_answer}", **fields))
+    (failed,) = lines(tmp_path / "out/failed.jsonl")
+    assert failed["id"] == "p1"
+    assert "cannot take its prompt and a reply of max_tokens: a prompt of" in failed["reason"]
+    assert failed["reason"].endswith(f" of {positions}")
+    assert [row["id"] for row in lines(tmp_path / "out/refused.jsonl")] == ["p2"]
 
 
 @pytest.mark.e2e

@@ -44,7 +44,6 @@ class PolicyChat:
             max_tokens=recipe.max_tokens,
             batch_size=recipe.batch_size,
         )
-        self._room = getattr(policy.causal.config, "max_position_embeddings", None)
         self._name = _fingerprint(policy.causal)
         self._counts: Counter[str] = Counter()
         self._cache = DiskCache(cache)
@@ -66,18 +65,15 @@ class PolicyChat:
                 if row is not None:
                     self._counts["cached"] += 1
                     yield key, ChatReply(*row, cached=True)
-                elif self._room is not None and len(prompt) + self._recipe.max_tokens > self._room:
+                    continue
+                try:
+                    self._sampler.submit([Request(str(number), 0, False, prompt)])
+                except ValueError as error:
                     self._counts["failed"] += 1
-                    yield (
-                        key,
-                        ChatError(
-                            f"its prompt of {len(prompt)} tokens leaves no room for max_tokens "
-                            f"({self._recipe.max_tokens}) within the model's {self._room} positions"
-                        ),
-                    )
+                    why = str(error).partition(";")[0]  # what follows names fields of another recipe
+                    yield key, ChatError(f"the model cannot take its prompt and a reply of max_tokens: {why}")
                 else:
                     in_flight[number] = key, digest
-                    self._sampler.submit([Request(str(number), 0, False, prompt)])
                     number += 1
             if in_flight:
                 yield from self._finished(in_flight)
