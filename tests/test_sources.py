@@ -365,6 +365,14 @@ def test_a_byte_order_mark_and_line_ends_of_windows_are_no_part_of_a_row(tmp_pat
     assert list(read_rows(SourceConfig(str(tmp_path / name)), None, 0)) == [(1, {"q": "What?", "a": "1"})]
 
 
+def test_columns_need_names_that_differ_and_spaces_around_them_do_not_count(tmp_path):
+    (tmp_path / "r.csv").write_text(",q , a,,\n0,What?, 1,,\n")
+    assert list(read_rows(SourceConfig(str(tmp_path / "r.csv")), None, 0)) == [(1, {"q": "What?", "a": " 1"})]
+    (tmp_path / "r.csv").write_text("q,a,a\nWhat?,1,2\n")
+    with pytest.raises(ValueError, match=r"r\.csv: two columns are called 'a'; rename one"):
+        list(read_rows(SourceConfig(str(tmp_path / "r.csv")), None, 0))
+
+
 def test_a_table_in_utf_16_says_so(tmp_path):
     (tmp_path / "r.csv").write_bytes("q,a\nWhat?,1\n".encode("utf-16"))
     with pytest.raises(ValueError, match=r"r\.csv: not UTF-8 \(maybe UTF-16\); save it as UTF-8"):

@@ -63,7 +63,7 @@ def check_map(name: str, source: SourceConfig) -> None:
     if (grader := source.constants.get("grader")) is not None and not _is_grader(grader):
         raise ValueError(f"sources.{name}.constants: {_no_grader(grader)}")
     for field, spec in source.columns.items():
-        if not spec or not _column(spec):
+        if not spec:
             raise ValueError(f"sources.{name}.columns: {field} has no column; write `{field}: COLUMN`")
         if field in source.constants:
             raise ValueError(f"sources.{name}: {field} has a column and a constant; remove one of them")

@@ -51,15 +51,19 @@ def read_tsv(source: SourceConfig, columns: Sequence[str] | None, seed: int) -> 
 
 
 def _cells(path: str, delimiter: str) -> Iterator[NumberedRow]:
-    """The rows of a table as text."""
+    """The rows of a table as text; columns without a name, such as an index or empty ones, are left out."""
     csv.field_size_limit(2**31 - 1)
     with _opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
         reader = csv.DictReader(lines, delimiter=delimiter)
-        if any("\0" in name for name in reader.fieldnames or ()):
+        names = [name.strip() for name in reader.fieldnames or ()]
+        if any("\0" in name for name in names):
             raise ValueError(f"{path}: not UTF-8 (maybe UTF-16); save it as UTF-8")
+        if twice := [name for name in names if name and names.count(name) > 1]:
+            raise ValueError(f"{path}: two columns are called {twice[0]!r}; rename one")
+        reader.fieldnames = names
         for number, row in enumerate(reader, start=1):
             short = None in row or None in row.values()
-            yield number, "not as many cells as the header" if short else dict(row)
+            yield number, "not as many cells as the header" if short else {name: row[name] for name in row if name}
 
 
 def read_parquet(source: SourceConfig, columns: Sequence[str] | None, seed: int) -> Iterator[NumberedRow]:
@@ -102,7 +106,7 @@ def _object(line: bytes) -> dict[str, object] | str:
     except UnicodeDecodeError:
         return "not UTF-8"
     except (ValueError, RecursionError) as error:
-        return f"not valid JSON ({error})"
+        return f"not valid JSON ({error}); a line must be one JSON object"
     return _row(row)
 
 
