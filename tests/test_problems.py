@@ -31,6 +31,11 @@ def test_fields_default_and_numbers_become_text(tmp_path):
     assert (second.id, second.guidance) == ("7", None)
 
 
+def test_a_byte_order_mark_and_line_ends_of_windows_are_no_part_of_a_problem(tmp_path):
+    path = write(tmp_path, b'\xef\xbb\xbf{"question": "1+1?", "answer": 2}\r', b'{"question": "q", "answer": "x"}\r')
+    assert load_problems(path) == [Problem("1", "1+1?", "2"), Problem("2", "q", "x")]
+
+
 def test_saved_problems_load_back_the_same(tmp_path):
     problems = [
         Problem(

@@ -28,7 +28,7 @@ def load_problems(path: str | Path) -> list[Problem]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such problem file; write one JSON object a line with question and answer")
     problems: dict[str, Problem] = {}
-    with path.open(encoding="utf-8", errors="surrogateescape") as lines:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
