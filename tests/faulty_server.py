@@ -23,6 +23,8 @@ class Answer:
     delay_s: float = 0.0
     dribble_s: float = 0.0
     """The pause between the body's bytes."""
+    endless: bool = False
+    """Whether the body is sent again and again, until the client hangs up."""
 
 
 def completion(text="a reply", finish="stop", usage=(7, 3), **message):
@@ -140,7 +142,8 @@ class FaultyServer:
         if fault == "nothing":
             return False
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
-        lines = {"Content-Type": "application/json", "Content-Length": str(len(body))} | answer.headers
+        length = 10**15 if answer.endless else len(body)
+        lines = {"Content-Type": "application/json", "Content-Length": str(length)} | answer.headers
         writer.write(f"HTTP/1.1 {answer.status} X\r\n".encode())
         writer.write("".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode() + b"\r\n")
         if fault == "half":
@@ -149,9 +152,11 @@ class FaultyServer:
             writer.write(body[i : i + 1])
             await writer.drain()
             await asyncio.sleep(answer.dribble_s)
-        if not answer.dribble_s:
+        while not answer.dribble_s:
             writer.write(body)
             await writer.drain()
+            if not answer.endless:
+                break
         if fault is None:
             with self.changed:
                 self.answered[prompt] += 1

@@ -1,10 +1,16 @@
 """The chat client against a real server that misbehaves: each request answered once, nothing asked twice, no key leaks."""
 
+import asyncio
+import base64
 import contextlib
 import email.utils
+import gzip
 import json
 import logging
 import os
+import random
+import re
+import selectors
 import shutil
 import signal
 import socket
@@ -13,16 +19,21 @@ import subprocess
 import sys
 import time
 import traceback
+import tracemalloc
 import urllib.request
+import zlib
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 from faulty_server import Answer, FaultyServer, completion, seeded
 
 import guide_rl
-from guide_rl.chat.client import ChatClient, ChatError, ChatReply, ChatStopped, pause_s
+from guide_rl.chat.client import ChatClient, ChatError, ChatReply, ChatStopped
 from guide_rl.chat.endpoint import estimate_tokens, retry_after_s
+from guide_rl.chat.limits import Limits, pause_s
+from guide_rl.chat.redaction import Redaction
 from guide_rl.config import ChatConfig
 from guide_rl.recipes import parse_recipe, recipe_parser
 
@@ -198,12 +209,84 @@ def test_requests_a_minute_are_spaced_evenly(make_client):
 
 
 def test_tokens_a_minute_count_what_was_used_rather_than_what_was_feared(make_client):
-    # 10 requests of 1,000 tokens at most and 10 in truth, at 6,000 a minute: 90 s as feared, 0.9 s as used.
+    # 10 requests of 1,000 tokens at most and 10 in truth, at 30,000 a minute: 18 s as feared, 0.18 s as used.
     with FaultyServer() as server:
         started = time.monotonic()
-        list(make_client(server, tokens_per_minute=6000, max_tokens=1000, concurrency=1).ask(numbered(10)))
+        list(make_client(server, tokens_per_minute=30_000, max_tokens=1000, concurrency=1).ask(numbered(10)))
         took = time.monotonic() - started
-    assert 0.8 <= took < 20
+    assert 0.16 <= took < 10
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose waits take no time; its clock goes on as if they did."""
+
+    def __init__(self):
+        self.now = 0.0
+        selector = selectors.DefaultSelector()
+        ready = selector.select
+
+        def select(timeout):
+            assert timeout is not None, "everything waits for ever"
+            self.now += timeout
+            return ready(0)
+
+        selector.select = select
+        super().__init__(selector)
+
+    def time(self):
+        return self.now
+
+
+def in_virtual_time(make_coroutine):
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(make_coroutine())
+
+
+def limits(**fields):
+    config = ChatConfig(model="m", max_tokens=1000, **fields)
+    return Limits(config, config.max_tokens)
+
+
+@pytest.mark.parametrize(("workers", "latency_s"), [(1, 0.1), (8, 1.0), (32, 5.0)])
+def test_tokens_a_minute_are_reached_when_replies_are_far_shorter_than_the_longest(workers, latency_s):
+    # 20 of at most 1,010 tokens a request are used: at 6,000 a minute, 5 requests a second.
+    async def run():
+        paced, loop, sent = limits(tokens_per_minute=6000), asyncio.get_running_loop(), []
+
+        async def work():
+            while len(sent) < 500:
+                taken = await paced.wait(10)
+                sent.append(loop.time())
+                await asyncio.sleep(latency_s * random.Random(len(sent)).uniform(0.5, 1))
+                paced.settle(taken, 20, 10)
+
+        await asyncio.gather(*(work() for _ in range(workers)))
+        return sent[499]
+
+    assert 0.95 * 100 <= in_virtual_time(run) <= 1.1 * 100
+
+
+@pytest.mark.parametrize(
+    ("used", "reply_tokens", "next_at"), [(10, 10, 1.0), (5000, 4000, 50.0), (10**15, 10**15, 61.0)]
+)
+def test_the_next_request_waits_for_what_the_last_one_used(used, reply_tokens, next_at):
+    # The first sets 1,000 tokens aside, 10 s at 6,000 a minute, and is over after 1 s. Whatever it used, a minute later
+    # there is room again.
+    async def run():
+        paced, loop = limits(tokens_per_minute=6000), asyncio.get_running_loop()
+        taken = await paced.wait(0)
+        loop.call_later(1.0, paced.settle, taken, used, reply_tokens)
+        await paced.wait(0)
+        return loop.time()
+
+    assert in_virtual_time(run) == pytest.approx(next_at, abs=0.2)
+
+
+def test_a_failed_try_gives_back_the_tokens_of_its_reply(make_client):
+    # A reply of full length would be 1,000 minutes' worth.
+    with FaultyServer(lambda prompt, nth: "500" if nth == 0 else None) as server:
+        client = make_client(server, tokens_per_minute=60_000, max_tokens=60_000_000, concurrency=1)
+        assert all(isinstance(reply, ChatReply) for _, reply in client.ask(numbered(3)))
 
 
 def test_retry_after_holds_all_requests_back(make_client):
@@ -282,6 +365,140 @@ def test_a_body_that_comes_byte_by_byte_does_not_outlast_the_deadline(make_clien
         started = time.monotonic()
         assert ask_one(make_client(server, timeout_s=0.3)).text == "reply to prompt"
     assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529])
+def test_a_status_that_may_pass_is_tried_again(make_client, status):
+    with FaultyServer(lambda prompt, nth: Answer(status, {}) if nth == 0 else None) as server:
+        assert ask_one(make_client(server)).text == "reply to prompt"
+
+
+@pytest.mark.parametrize("status", [400, 402, 405, 413, 422, 451])
+def test_another_status_is_not_tried_again(make_client, status):
+    with FaultyServer(lambda prompt, nth: Answer(status, {"error": {"message": "x"}})) as server:
+        assert str(ask_one(make_client(server))) == f"HTTP {status}: x"
+        assert server.asked.total() == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ("x" * 290, "x" * 290),
+        ("x" * 291, "x" * 290 + " ..."),
+        (" a\n\n b\t\x1b[31m\x07c \u202ed\u2028", "a b [31m c d"),
+        (" " * 100_000 + "x", ""),
+    ],
+)
+def test_what_the_endpoint_says_is_quoted_short_on_one_line_and_as_text_only(make_client, sent, said):
+    with FaultyServer(lambda prompt, nth: Answer(400, {"error": {"message": sent}})) as server:
+        assert str(ask_one(make_client(server))) == f"HTTP 400: {said}".strip()
+
+
+# A hostile endpoint.
+
+
+def bomb(size):
+    return gzip.compress(bytes(size), 9)
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(body=bomb(2**25), headers={"Content-Encoding": "GZip"}),
+        Answer(body=b"x" * 2**16, endless=True),
+        Answer(body=bomb(10) + b"x" * 2**16, headers={"Content-Encoding": "gzip"}, endless=True),
+    ],
+    ids=["gzip bomb", "endless", "endless after the gzip"],
+)
+def test_a_body_without_bounds_is_a_fault_in_bounded_memory(make_client, monkeypatch, answer, status):
+    monkeypatch.setattr("guide_rl.chat.bounded.LARGEST_BODY", 2**20)
+    with FaultyServer(lambda prompt, nth: replace(answer, status=status) if prompt == "bad" else None) as server:
+        client = make_client(server)
+        assert ask_one(client, "good").text == "reply to good"
+        tracemalloc.start()
+        try:
+            assert str(ask_one(client, "bad")) == "the response has more than 1 MiB"
+            assert tracemalloc.get_traced_memory()[1] < 2**23
+        finally:
+            tracemalloc.stop()
+        assert server.asked["bad"] == 1
+        assert ask_one(client, "also good").text == "reply to also good"
+
+
+def test_a_decoder_that_the_endpoint_names_unpacks_nothing(make_client):
+    answer = Answer(400, zlib.compress(bytes(2**25)), {"Content-Type": "text/plain; charset=zlib"})
+    with FaultyServer(lambda prompt, nth: answer) as server:
+        client = make_client(server)
+        tracemalloc.start()
+        try:
+            assert str(ask_one(client)).startswith("HTTP 400: x")
+            assert tracemalloc.get_traced_memory()[1] < 2**23
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_packed_reply_is_unpacked_and_one_that_only_says_so_is_read(make_client, packed):
+    body = json.dumps(completion("a" * 2000)).encode()
+    answer = Answer(body=gzip.compress(body) if packed else body, headers={"Content-Encoding": "gzip"})
+    with FaultyServer(lambda prompt, nth: answer) as server:
+        assert ask_one(make_client(server)).text == "a" * 2000
+        assert "accept-encoding: gzip\r\n" in server.headers[0].lower()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed_and_the_key_stays(make_client, monkeypatch, status):
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    with FaultyServer() as other, FaultyServer() as server:
+        there = f"{other.base_url}/chat/completions"
+        server.rule = lambda prompt, nth: None if prompt == "good" else Answer(status, b"", {"Location": there})
+        client = make_client(server, api_key_env="TEACHER_KEY")
+        with pytest.raises(
+            ChatStopped, match=f"HTTP {status}: redirects to {there}, which is not followed; set chat.base_url"
+        ):
+            ask_one(client)
+        assert ask_one(client, "good").text == "reply to good"
+        assert str(ask_one(client)) == f"HTTP {status}: redirects to {there}, which is not followed"
+        assert server.asked["prompt"] == 2
+        assert not other.asked
+
+
+def test_a_web_page_in_place_of_a_reply_stops_everything(make_client):
+    page = Answer(200, b"\n<!DOCTYPE html><title>Welcome</title>", {"Content-Type": "text/html"})
+    with FaultyServer(lambda prompt, nth: page) as server:
+        with pytest.raises(
+            ChatStopped, match=r"not a chat completion: <!DOCTYPE .*\(tried 2 times\); check chat.base_url"
+        ):
+            list(make_client(server, tries=2, concurrency=2).ask(numbered(500)))
+        assert server.asked.total() <= 6
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(body=completion(), headers={"X-Large": "x" * 200_000}),
+        Answer(body=completion(), headers={f"X-{i}": "x" * 100 for i in range(2000)}),
+        Answer(body=completion(), headers={"Transfer-Encoding": "chunked", "X": "y"}),
+        Answer(body=b"data: {}\n\n" * 3, headers={"Content-Type": "text/event-stream"}),
+        Answer(body={"choices": [{"message": {"content": "no finish_reason"}}]}),
+        Answer(body=completion("x", finish={"stop": 1})),
+        Answer(body=completion("x", finish="tool_calls")),
+        Answer(body=b'{"choices": ' + b"1" * 10_000 + b"}"),
+        Answer(103, b"", {"Content-Length": "0"}),
+        Answer(204, b""),
+    ],
+    ids=range(10),
+)
+def test_an_odd_response_is_asked_again(make_client, answer):
+    with FaultyServer(lambda prompt, nth: answer if nth == 0 else None) as server:
+        assert ask_one(make_client(server, timeout_s=0.5)).text == "reply to prompt"
+
+
+def test_no_cookie_is_kept(make_client):
+    with FaultyServer(lambda prompt, nth: Answer(body=completion(), headers={"Set-Cookie": "a=b"})) as server:
+        list(make_client(server, concurrency=1).ask(numbered(2)))
+        assert not [head for head in server.headers if "cookie" in head.lower()]
 
 
 @pytest.mark.parametrize(
@@ -437,6 +654,31 @@ def test_processes_share_a_cache(tmp_path):
         assert server.asked.total() == before
 
 
+@pytest.mark.parametrize("fault", ["500", None])
+def test_a_reply_that_another_process_stored_meanwhile_is_everybodys(make_client, fault):
+    # A reply of full length would be 1,000 minutes' worth: the tokens of a reply that was found are given back.
+    fields = {"tokens_per_minute": 60_000, "max_tokens": 60_000_000}
+    with FaultyServer(lambda prompt, nth: Answer(body=completion("theirs", usage=(1, 1)))) as their_server:
+        theirs = make_client(their_server, **fields)
+
+        def rule(prompt, nth):
+            if prompt != "prompt":
+                return None
+            ask_one(theirs)
+            return fault
+
+        with FaultyServer(rule) as server:
+            client = make_client(server, **fields)
+            reply = ask_one(client)
+            assert (reply.text, reply.cached) == ("theirs", fault is not None)
+            assert server.asked.total() == their_server.asked.total() == 1
+            assert ask_one(client) == replace(reply, cached=True)
+            spent = client.spent
+            assert ask_one(client, "another").text == "reply to another"
+    assert (spent.asked, spent.cached, spent.retried) == ((0, 2, 0) if fault else (1, 1, 0))
+    assert (spent.prompt_tokens, spent.completion_tokens) == ((0, 0) if fault else (7, 3))
+
+
 def filled_cache(make_client, tmp_path):
     with FaultyServer(lambda prompt, nth: Answer(200, completion("long reply " * 100))) as server:
         client = make_client(server)
@@ -545,6 +787,73 @@ def test_the_key_goes_to_the_server_and_nowhere_else(make_client, monkeypatch, t
     everything = [*written, *(text.encode() for text in (*said, caplog.text, *capfd.readouterr()))]
     for part in (KEY, KEY[: len(KEY) // 2], KEY[len(KEY) // 2 :]):
         assert not [text for text in everything if part.encode() in text]
+
+
+AWKWARD_KEY = "sk/plan+ted\"0123\\456%78'9&=abc=="
+
+
+def spellings(key):
+    """How else a key may be written."""
+    yield from (quote(key, safe=""), quote(key), quote_plus(key), quote(quote(key, safe=""), safe=""))
+    yield re.sub("%..", lambda code: code[0].lower(), quote(key, safe=""))
+    yield from (
+        json.dumps(key)[1:-1],
+        json.dumps(json.dumps(key)),
+        json.dumps(key).replace("/", "\\/"),
+        repr(key.encode()),
+    )
+    yield "".join(c if c.isalnum() else f"\\u{ord(c):04X}" for c in key)
+    for text in (key, f":{key}", f"m:{key}", f"me:{key}", f"{key}!", f"Bearer {key}"):
+        yield from (encode(text.encode()).decode() for encode in (base64.b64encode, base64.urlsafe_b64encode))
+    yield quote(base64.b64encode(key.encode()).decode(), safe="")
+
+
+@pytest.mark.parametrize("key", [KEY, AWKWARD_KEY, "?>?>?>" * 6, "a1" * 700])
+def test_a_key_is_found_in_every_spelling(key):
+    redaction = Redaction(key)
+    for text in (key, *spellings(key)):
+        left = redaction.redacted(f"before {text} after")
+        assert re.fullmatch(r"before .{0,12}\[API key\].{0,7} after", left), (text, left)
+        assert len(text) <= redaction.longest
+    other = "The quick brown fox, 50% + 50% = 100%, " + base64.b64encode(bytes(range(256))).decode()
+    assert redaction.redacted(other) == other
+
+
+def test_a_placeholder_is_found_only_as_it_is_and_no_key_nowhere():
+    assert Redaction("a").redacted("%61 YQ== b") == "%61 YQ== b"
+    assert Redaction("EMPTY").redacted("EMPTY empty") == "[API key] empty"
+    assert Redaction("").redacted("text") == "text"
+
+
+def test_no_spelling_of_the_key_leaves_in_replies_errors_or_logs(make_client, monkeypatch, caplog, tmp_path):
+    monkeypatch.setenv("TEACHER_KEY", AWKWARD_KEY)
+    caplog.set_level(logging.DEBUG)
+    forms = list(spellings(AWKWARD_KEY))
+
+    def rule(prompt, nth):
+        kind, _, number = prompt.partition(" ")
+        form = forms[int(number)]
+        if kind == "reply":
+            return Answer(200, completion(f"<{form}>"), {"X-Echo": form})
+        return Answer(400, {"error": {"message": f"<{form}>"}}, {"X-Echo": form})
+
+    with FaultyServer(rule) as server:
+        client = make_client(server, api_key_env="TEACHER_KEY", stop_after_failures=None)
+        requests = [(kind, chat(f"{kind} {i}")) for kind in ("reply", "error") for i in range(len(forms))]
+        said = [outcome.text if kind == "reply" else str(outcome) for kind, outcome in client.ask(requests)]
+        client.close()
+    assert len(said) == 2 * len(forms)
+    assert all("[API key]" in text for text in said)
+    everything = [*said, caplog.text, *(path.read_text(errors="replace") for path in tmp_path.rglob("*.sqlite"))]
+    assert "X-Echo" in caplog.text
+    assert not [form for form in (AWKWARD_KEY, *forms) for text in everything if form in text]
+
+
+def test_a_key_cut_in_two_by_the_end_of_what_is_read_is_not_quoted(make_client, monkeypatch):
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    body = b" " * (2**16 - len("HTTP 400: ") - len(KEY) + 1) + KEY.encode()
+    with FaultyServer(lambda prompt, nth: Answer(400, json.dumps({"message": body.decode()}).encode())) as server:
+        assert str(ask_one(make_client(server, api_key_env="TEACHER_KEY"))) == "HTTP 400:"
 
 
 def test_no_key_is_taken_from_the_environment_for_a_server_that_needs_none(make_client, monkeypatch):

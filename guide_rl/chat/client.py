@@ -8,9 +8,7 @@ import asyncio
 import hashlib
 import json
 import queue
-import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -20,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from guide_rl.chat.endpoint import Endpoint, Fault, Messages, Row, estimate_tokens
+from guide_rl.chat.limits import Limits, pause_s
 from guide_rl.config import ChatConfig
 from guide_rl.disk_cache import DiskCache
 
@@ -86,52 +85,6 @@ class Estimate:
 
 _Answer = tuple[bytes, ChatReply | ChatError | ChatStopped]
 """The digest of a request, and what became of it."""
-
-
-def pause_s(config: ChatConfig, tries: int) -> float:
-    """The pause after so many failed tries (1 or more), in seconds: doubled each time, half of it or more by chance."""
-    return min(config.backoff_s * 2.0 ** min(tries - 1, 64), config.backoff_max_s) * random.uniform(0.5, 1)
-
-
-class _Pace:
-    """At most so many units a minute, evenly spaced: a bucket that holds one request."""
-
-    def __init__(self, units_per_minute: int | None) -> None:
-        self._unit_s = 60 / units_per_minute if units_per_minute else 0.0
-        self.free_at = 0.0
-
-    def take(self, units: int, now: float) -> None:
-        """Use units from now on."""
-        self.free_at = max(self.free_at, now) + units * self._unit_s
-
-    def correct(self, units: int) -> None:
-        """So many more units (or fewer, below 0) were used than taken."""
-        self.free_at += units * self._unit_s
-
-
-class _Limits:
-    """Requests and tokens a minute, and the pauses that the endpoint asks for; for all requests together, in turn."""
-
-    def __init__(self, config: ChatConfig) -> None:
-        self._requests, self.tokens = _Pace(config.requests_per_minute), _Pace(config.tokens_per_minute)
-        self._held_until = 0.0
-        self._turn = asyncio.Lock()
-
-    def hold(self, seconds: float) -> None:
-        """Send nothing for so long."""
-        self._held_until = max(self._held_until, time.monotonic() + seconds)
-
-    async def wait(self, tokens: int) -> None:
-        """Wait until a request of so many tokens may be sent."""
-        async with self._turn:
-            while True:
-                now = time.monotonic()
-                wait_s = max(self._requests.free_at, self.tokens.free_at, self._held_until) - now
-                if wait_s <= 0:
-                    break
-                await asyncio.sleep(wait_s)
-            self._requests.take(1, now)
-            self.tokens.take(tokens, now)
 
 
 class ChatClient:
@@ -262,7 +215,7 @@ class ChatClient:
         """The event loop, in a thread of its own; started with the first request that the cache cannot answer."""
         if self._loop is None:
             self._endpoint = Endpoint(self.config, self._parameters)
-            self._limits = _Limits(self.config)
+            self._limits = Limits(self.config, self._longest_reply)
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name="chat", daemon=True)
             self._thread.start()
@@ -279,26 +232,32 @@ class ChatClient:
 
     async def _answer(self, digest: bytes, messages: Messages) -> _Answer:
         """Try a request until it is answered and its reply stored, or until it has failed for good."""
-        tokens = estimate_tokens(messages) + (self._longest_reply or 0)
+        prompt_tokens = estimate_tokens(messages)
         tries = 0
         while True:
+            taken = await self._limits.wait(prompt_tokens)
+            if row := self._stored(digest):  # by another process, meanwhile
+                self._limits.settle(taken, 0)
+                return digest, ChatReply(*row, cached=True)
+            self._counts["retried"] += tries > 0
             tries += 1
-            await self._limits.wait(tokens)
             outcome = await self._endpoint.send(messages)
             if not isinstance(outcome, Fault):
-                self._cache.put(digest, outcome)
-                reply = ChatReply(*outcome, cached=False)
-                self._limits.tokens.correct(reply.prompt_tokens + reply.completion_tokens - tokens)
-                self._counts["asked"] += 1
-                self._counts["prompt_tokens"] += reply.prompt_tokens
-                self._counts["completion_tokens"] += reply.completion_tokens
-                self._failed_in_a_row = 0
-                return digest, reply
+                return digest, self._replied(digest, outcome, taken)
+            self._limits.settle(taken, prompt_tokens)
             self._limits.hold(outcome.wait_s)
             if not outcome.retry or tries == self.config.tries:
                 return digest, self._failed(outcome, tries)
-            self._counts["retried"] += 1
             await asyncio.sleep(pause_s(self.config, tries))
+
+    def _replied(self, digest: bytes, row: Row, taken: float) -> ChatReply:
+        """Store and count a reply; where another process stored one first, that one is given."""
+        self._cache.put(digest, row)
+        _, _, prompt_tokens, completion_tokens = row
+        self._limits.settle(taken, prompt_tokens + completion_tokens, completion_tokens)
+        self._counts.update(asked=1, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+        self._failed_in_a_row = 0
+        return ChatReply(*(self._stored(digest) or row), cached=False)
 
     def _failed(self, fault: Fault, tries: int) -> ChatError | ChatStopped:
         """What a request's last fault means, for it or for all."""

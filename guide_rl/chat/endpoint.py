@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+from guide_rl.chat.redaction import SHORTEST_SECRET, Redaction
 from guide_rl.config import ChatConfig
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ Row = tuple[str, str, int, int]
 """A reply as it is stored: text, finish reason, prompt tokens, reply tokens."""
 
 _LONGEST_RETRY_AFTER_S = 600.0
-_SHORTEST_SECRET = 16  # what is shorter is a local server's placeholder ("EMPTY") and may be a word of a reply
+_LONGEST_QUOTE = 300  # characters of the endpoint's in a message
+_READ_FOR_QUOTE = 2**16
 
 
 @dataclass(frozen=True)
@@ -61,21 +63,6 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float:
         return 0.0
 
 
-class _Redaction(logging.Filter):
-    """Keeps a key out of what the HTTP libraries log."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__()
-        self._key = key
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass, without the key."""
-        message = record.getMessage()
-        if self._key in message:
-            record.msg, record.args = message.replace(self._key, "[API key]"), ()
-        return True
-
-
 class Endpoint:
     """Sends requests, each once.
 
@@ -92,17 +79,24 @@ class Endpoint:
     def __init__(self, config: ChatConfig, parameters: Mapping[str, Any]) -> None:
         import openai
 
+        from guide_rl.chat.bounded import BoundedClient
+
         self._config, self._parameters = config, parameters
         self._key = api_key(config.api_key_env)
+        self._redaction = Redaction(self._key)
         self._answered = False
         # The deadline of a try is ours: the client's timeout starts anew with every piece of a reply.
         self._api = openai.AsyncOpenAI(
-            base_url=config.base_url, api_key=self._key or "none", max_retries=0, timeout=None
+            base_url=config.base_url,
+            api_key=self._key or "none",
+            max_retries=0,
+            timeout=None,
+            http_client=BoundedClient(),
         )
         if self._key:
             for name in list(logging.root.manager.loggerDict):
                 if name.partition(".")[0] in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
-                    logging.getLogger(name).addFilter(_Redaction(self._key))
+                    logging.getLogger(name).addFilter(self._redaction)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -111,6 +105,8 @@ class Endpoint:
     async def send(self, messages: Messages) -> Row | Fault:
         """Send a request once. Errors end here, as words: theirs hold the request, which holds the key."""
         import openai
+
+        from guide_rl.chat.bounded import TooLarge
 
         try:
             async with asyncio.timeout(self._config.timeout_s):
@@ -122,6 +118,8 @@ class Endpoint:
             return self._read(response.content, messages)
         except TimeoutError:
             return Fault(f"no whole reply within {self._config.timeout_s:g} s", retry=True)
+        except TooLarge as error:
+            return Fault(str(error))
         except openai.APIStatusError as error:
             return self._status_fault(error)
         except openai.APIConnectionError as error:
@@ -140,6 +138,10 @@ class Endpoint:
         status, body = error.status_code, error.body
         said = body.get("message") if isinstance(body, dict) else None
         reason = self._words(f"HTTP {status}: {said or error.response.text}")
+        if 300 <= status < 400 and (target := error.response.headers.get("location")):
+            reason = self._words(f"HTTP {status}: redirects to {target}, which is not followed")
+            move = "set chat.base_url to it, without /chat/completions, if the key may go there"
+            return Fault(reason, stop="" if self._answered else move)
         wait_s = retry_after_s(error.response.headers, time.time())
         if error.code == "insufficient_quota":
             return Fault(reason, stop="the account's quota is used up")
@@ -170,22 +172,24 @@ class Endpoint:
             text = text.encode(errors="replace").decode()  # lone surrogates, which nothing could store
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
             said = self._words(content.decode(errors="replace")) or "nothing"
-            return Fault(f"not a chat completion: {said}", retry=True)
+            page = content.lstrip().startswith(b"<") and not self._answered
+            return Fault(f"not a chat completion: {said}", retry=True, stop="check chat.base_url" if page else "")
         if refusal or finish == "content_filter":
             return Fault(self._words(f"the endpoint refused ({finish}): {refusal or text}"))
         if finish not in ("stop", "length") or (finish == "stop" and not text.strip()):
             return Fault(self._words(f"not a whole reply (finish_reason {finish}): {text or 'empty'}"), retry=True)
-        if len(self._key) >= _SHORTEST_SECRET:
-            text = text.replace(self._key, "[API key]")
+        if len(self._key) >= SHORTEST_SECRET:
+            text = self._redaction.redacted(text)
         self._answered = True
         return text, finish, prompt_tokens, completion_tokens
 
     def _words(self, text: str) -> str:
-        """Text of the endpoint's as part of a message: without the key, on one line, short."""
-        if self._key:
-            text = text.replace(self._key, "[API key]")
-        text = " ".join(text.split())
-        return text if len(text) <= 300 else f"{text[:300]} ..."
+        """Text of the endpoint's as part of a message: without the key, on one line, short, nothing that steers a terminal."""
+        quote = self._redaction.redacted(text[:_READ_FOR_QUOTE])
+        if len(text) > _READ_FOR_QUOTE:  # the cut may have gone through the key
+            quote = quote[: -self._redaction.longest or None]
+        quote = " ".join("".join(c if c.isprintable() else " " for c in quote).split())
+        return quote if len(quote) <= _LONGEST_QUOTE else f"{quote[:_LONGEST_QUOTE]} ..."
 
 
 def api_key(variable: str | None) -> str:
