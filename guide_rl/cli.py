@@ -241,6 +241,43 @@ def _export(arguments: list[str]) -> Callable[[], object]:
     return run
 
 
+def _report(arguments: list[str]) -> Callable[[], object]:
+    """`guide report`."""
+    parser = CommandParser(
+        prog="guide report",
+        usage="guide report [NAME=]RUN ... [--out FOLDER] [--k K] [--base NAME[@STEP]] [--common] [--watch]",
+        description="Tables, figures and one page from runs of guide train and guide evaluate. A NAME that repeats means "
+        "training seeds of one method.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders, each with a name in front or without")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, default=Path("report"), help="where to write")
+    parser.add_argument(
+        "--k", type=int, help="the k of pass@k; by default the largest power of two that all runs allow"
+    )
+    parser.add_argument("--base", metavar="NAME[@STEP]", help="the untrained policy; by default step 0 of each model")
+    parser.add_argument(
+        "--common", action="store_true", help="compare the common problems where runs have different ones"
+    )
+    parser.add_argument("--page-rollouts", metavar="N", type=int, default=50_000, help="rollouts on the page at most")
+    parser.add_argument("--watch", action="store_true", help="keep the report current while a run goes on")
+    parsed = vars(parser.parse_args(arguments))
+    runs, watched = parsed.pop("runs"), parsed.pop("watch")
+
+    def run() -> None:
+        from guide_rl.analysis.report import ReportOptions, report, watch
+
+        def note(text: str) -> None:
+            print(text, file=sys.stderr)
+
+        options = ReportOptions(**parsed)
+        if watched:
+            watch(runs, options, note)
+        print(report(runs, options, note))
+
+    return run
+
+
 def _demo(arguments: list[str]) -> Callable[[], object]:
     """`guide demo`."""
     parser = CommandParser(
@@ -272,6 +309,7 @@ COMMANDS: dict[str, tuple[str, Callable[[list[str]], Callable[[], object]]]] = {
     "train": ("train a policy with GRPO, Filter-GRPO or Guide-GRPO", _train),
     "sft": ("supervised fine-tuning on worked solutions", _sft),
     "export": ("write a checkpoint as a plain model folder, LoRA merged", _export),
+    "report": ("tables, figures and one page from runs", _report),
     "demo": ("GRPO against Guide on a tiny model, on a CPU", _demo),
 }
 """Commands: a summary, and what turns arguments into the work to do."""

@@ -22,6 +22,7 @@ from rich.live import Live
 from rich.table import Table
 
 from guide_rl.analysis.curves import draw_curves
+from guide_rl.analysis.report import ReportOptions, report
 from guide_rl.config import TrainRecipe
 from guide_rl.demo import world
 from guide_rl.recipes import read_recipe, write_recipe
@@ -84,7 +85,9 @@ def run_demo(out: Path, *, seed: int, rollouts: int, base: Path = world.BASE_MOD
     for table in (rollouts_table(summary), tokens_table(out)):
         printed.print(table)
         printed.print()
-    for what, name in (("curves", "curves.png"), ("numbers", "summary.json"), ("runs", "*/metrics.jsonl")):
+    report([f"{LABELS[method]}={out / method}" for method in METHODS], ReportOptions(out / "report"))
+    shown = ("curves", "curves.png"), ("report", "report/index.html"), ("numbers", "summary.json"), ("runs", "*/metrics.jsonl")
+    for what, name in shown:
         printed.print(f"{what}: {out / name}", highlight=False, soft_wrap=True)
     return summary
 
