@@ -304,7 +304,7 @@ def _overrides(out: Path, name: str, lines: Sequence[str], seed: int) -> list[st
 
 def _start(out: Path, name: str, lines: Sequence[str], seed: int) -> "subprocess.Popen[bytes]":
     """Start or continue one training: a process of one thread, in a session of its own."""
-    command = [sys.executable, "-m", "guide_rl.cli", "train", str(RECIPE), *_overrides(out, name, lines, seed)]
+    command = [sys.executable, "-P", "-m", "guide_rl.cli", "train", str(RECIPE), *_overrides(out, name, lines, seed)]
     if (out / name / "recipe.yaml").exists():
         command += ["--resume", str(out / name)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
