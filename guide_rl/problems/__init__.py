@@ -3,13 +3,13 @@
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from guide_rl.types import Problem
 
-_FIELDS = {f.name for f in fields(Problem)}
+_FIELDS = tuple(f.name for f in fields(Problem))
 _TEXT_FIELDS = ("id", "question", "answer", "guidance", "solution", "grader", "stratum")
 _OPTIONAL_FIELDS = ("guidance", "solution")
 
@@ -47,7 +47,8 @@ def save_problems(path: str | Path, problems: Iterable[Problem]) -> None:
     """Write problems as JSON lines that `load_problems` reads back; empty fields are left out."""
     with Path(path).open("w", encoding="utf-8") as file:
         for problem in problems:
-            row = {name: value for name, value in asdict(problem).items() if value not in (None, "", {})}
+            values = ((name, getattr(problem, name)) for name in _FIELDS)
+            row = {name: value for name, value in values if value not in (None, "", {})}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
@@ -63,7 +64,7 @@ def _parse(line: str, where: str, *, default_id: str) -> Problem:
         raise ValueError(f"{where}: not valid JSON ({error}); each line must be one JSON object") from None
     if not isinstance(row, dict):
         raise ValueError(f"{where}: a {type(row).__name__}, but each line must be a JSON object")
-    if unknown := sorted(set(row) - _FIELDS):
+    if unknown := sorted(set(row).difference(_FIELDS)):
         raise ValueError(f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(sorted(_FIELDS))}")
     values: dict[str, Any] = {"id": default_id, **row}
     for name in ("question", "answer"):

@@ -7,8 +7,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 from guide_rl.guidance.leaks.formulas import Number, Unreadable, letters, value
-from guide_rl.guidance.leaks.math_text import Formula, stated
-from guide_rl.guidance.leaks.number_words import spelled_out
+from guide_rl.guidance.leaks.math_text import MATH_NAMES, Formula, stated
+from guide_rl.guidance.leaks.number_words import spelled_out, worded
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ _OR = re.compile(
     r",?\s*\bor(?:\s+an?)?\s+(?:equivalent|approximately|about)\w*(?:\s+form)?(?:\s+such as)?\b\s*", re.IGNORECASE
 )
 _ASIDE = re.compile(r"\((?:i\.e\.|e\.g\.|none|no |approx)[^()]*\)", re.IGNORECASE)
-_AND = re.compile(r"\s*(?:;|\band\b|\bor\b)\s*", re.IGNORECASE)
+_AND = re.compile(r"\s*(?:;|\band\b|\bor\b|\\cup(?![A-Za-z])|\N{UNION})\s*", re.IGNORECASE)
+_PROSE = re.compile(rf"(?<![A-Za-z\\])(?!(?:{'|'.join(MATH_NAMES)})(?![A-Za-z]))[A-Za-z]{{4,}}")
 _CHOICE = re.compile(r"\(?([A-J])\)?[.)]?")
 
 
@@ -74,11 +75,14 @@ def _reading(form: str) -> Answer:
 def _whole(form: str) -> str | None:
     """The answer as one formula, or None where it is more than mathematics."""
     found = stated(f"${form}$")
-    return found[0].spelled if found and not re.search(r"[A-Za-z]{4,}", re.sub(r"\\[A-Za-z]+", "", form)) else None
+    return found[0].spelled if found and not _PROSE.search(form) else None
 
 
 def _parts(form: str) -> list[str]:
     """The formulas of which the answer consists; [] for an answer in words."""
+    plain = form.lower()
+    if in_words := [formula for start, end, formula in worded(plain) if (start, end) == (0, len(plain))]:
+        return in_words
     listed = bool(_AND.search(form))
     pieces = [stated(f"${piece}$" if "\\" in piece or " " not in piece else piece) for piece in _AND.split(form)]
     if listed and not all(pieces):
@@ -90,8 +94,7 @@ def _parts(form: str) -> list[str]:
     bracketed = [part for part in parts if part[0] in "([\\{" and "," in part]
     if bracketed:
         parts = [part for part in parts if part not in bracketed]
-    prose = re.search(r"[A-Za-z]{4,}", re.sub(r"\\[A-Za-z]+", " ", form))
-    if prose:  # "98 values", "0 is the only possible value": the numbers are what it says.
+    if _PROSE.search(form):  # "98 values", "0 is the only possible value": the numbers are what it says.
         parts = [part for part in parts if not letters(part) and value_of(part) is not None][:1]
     return list(dict.fromkeys(parts))
 
@@ -109,8 +112,7 @@ def _has_other(found: Sequence[Formula], formula: Formula) -> bool:
 def _number_words(parts: Sequence[str]) -> tuple[str, ...]:
     """How a single number is spelled in words, where `reading` does not read the words as a number."""
     number = value_of(parts[0]) if len(parts) == 1 else None
-    read = isinstance(number, Fraction) and number.denominator == 1 and abs(number) > 1
-    return tuple(spelled_out(number)) if isinstance(number, Fraction) and not read else ()
+    return tuple(spelled_out(number)) if isinstance(number, Fraction) and number in (-1, 0, 1) else ()
 
 
 @lru_cache(maxsize=4096)

@@ -11,6 +11,7 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -77,6 +78,7 @@ def close(first: Number, second: Number) -> bool:
         return False
 
 
+@lru_cache(maxsize=4096)
 def value(formula: str, point: Point = 0) -> Number:
     """The formula's value with letters at a point; Unreadable, or ArithmeticError and ValueError where it has none."""
     tokens = _tokens(formula)
@@ -259,7 +261,8 @@ def _literal(text: str) -> Number:
     digits, _, exponent = text.replace(",", "").lower().partition("e")
     if len(digits) > 500 or (exponent and abs(int(exponent[:5])) > 300):
         raise Unreadable(text)
-    return Fraction(digits) * Fraction(10) ** int(exponent or 0)
+    number = Fraction(int(digits) if digits.isdecimal() else digits)
+    return number * Fraction(10) ** int(exponent) if exponent else number
 
 
 def _power(base: Number, exponent: Number) -> Number:

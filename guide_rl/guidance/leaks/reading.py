@@ -9,11 +9,12 @@ from functools import lru_cache
 from guide_rl.guidance.leaks import formulas
 from guide_rl.guidance.leaks.answers import Answer, plain_words, readings, values_of
 from guide_rl.guidance.leaks.formulas import Number, close, letters
-from guide_rl.guidance.leaks.math_text import Formula, stated
+from guide_rl.guidance.leaks.math_text import INEQUALITIES, Formula, stated
+from guide_rl.guidance.leaks.matrices import BLOCK, matrix_leak
 from guide_rl.guidance.leaks.number_words import worded
+from guide_rl.guidance.leaks.respelling import respelled
 
 _MARK = re.compile(r"^[*_#> \t-]*(?:hint[ \t]*)?([1-5])[.):][*_]*(?=[ \t]+\S)", re.IGNORECASE | re.MULTILINE)
-_BLOCK = re.compile(r"(\\begin\s*\{(\w*matrix|array)\}.*?\\end\s*\{\2\})", re.DOTALL)
 _BOUND = re.compile(r"\\(?:sum|prod|int)(?![A-Za-z])")
 _CLAUSE_END = (
     r"\b(?:is|are|be|equals|becomes|gets?|gives?|leaves?|with|exactly|just|only)\s+(?:exactly\s+|just\s+|only\s+)?"
@@ -47,8 +48,8 @@ def quick_leak(question: str, answer: str, text: str) -> Finding:
     """What can be decided in this process; pure."""
     finding = Finding()
     text = without_markers(text)
-    if blocks := _BLOCK.findall(answer):
-        return _block_leak(blocks[0][0], question, text)
+    if block := BLOCK.search(answer):
+        return Finding(*matrix_leak(block, question, text))
     asked = _asked(question)
     for wanted in readings(answer):
         if (phrase := _phrase(wanted, asked, text)) is not None:
@@ -61,6 +62,8 @@ def quick_leak(question: str, answer: str, text: str) -> Finding:
             for formula in found
             if (formula.spelled not in asked.spelled or len(wanted.parts) > 1) and not _in_passing(formula, wanted)
         ]
+        if _is_unbounded(wanted) and (any(one.relation in INEQUALITIES for one in found) or _BOUNDED.search(text)):
+            candidates += [Formula("\\infty", ""), Formula("-\\infty", "")]
         if any(asked.reworks(part) for part in wanted.parts):
             candidates = [formula for formula in candidates if _is_result(formula.spelled, wanted)]
         leak = _all_found(wanted, candidates, finding)
@@ -70,26 +73,15 @@ def quick_leak(question: str, answer: str, text: str) -> Finding:
 
 
 def _all_stated(text: str, least: int = 2) -> list[Formula]:
-    """The formulas that a text states, and the numbers, from `least` on, that it spells in words."""
-    found = stated(text)
-    for start, number, percent in worded(text):
-        if percent or abs(number) >= least:
-            before = re.search(r"(\w+)\W*$", text[max(0, start - 40) : start])
-            found.append(Formula(f"{number}{'%' * percent}", before[1].lower() if before else "", group=len(found) + 1))
+    """The formulas that a text states, and those that it spells in words; of whole numbers, from `least` on."""
+    found = list(stated(text))
+    plain = respelled(text).lower()
+    for start, _, formula in worded(plain):
+        size = formula.lstrip("-")
+        if not size.isdigit() or int(size) >= least:
+            before = re.search(r"(\w+)\W*$", plain[max(0, start - 40) : start])
+            found.append(Formula(formula, before[1] if before else "", group=len(found) + 1))
     return found
-
-
-def _block_leak(answer: str, question: str, text: str) -> Finding:
-    """The quick look for an answer that is a matrix."""
-    written = [block for block, _ in _BLOCK.findall(text)]
-    spelled = {"".join(block.split()): block for block in written}
-    stated_before = {"".join(block.split()) for block, _ in _BLOCK.findall(question)}
-    wanted = "".join(answer.split())
-    if wanted in stated_before:
-        return Finding()
-    return Finding(
-        spelled.get(wanted), [(block, answer) for short, block in spelled.items() if short not in stated_before]
-    )
 
 
 def restates(question: str, answer: str) -> bool:
@@ -172,11 +164,24 @@ def _in_passing(formula: Formula, wanted: Answer) -> bool:
     """Whether a number stands where it names something, bounds something from outside, or is an easy value to try."""
     if formula.other and formula.other in wanted.names:
         return False
-    if formula.strict or (formula.before in _COUNTED and formula.spelled.isdigit() and not formula.other):
+    outside = formula.relation in ("<", ">") and len(wanted.parts) == 1
+    if outside or (formula.before in _COUNTED and formula.spelled.isdigit() and not formula.other):
         return True
     trial = formula.other and formula.before in _SUPPOSING and formula.spelled in ("0", "1", "-1")
     # An equation set to 0 is a form of equations, whatever its solution.
     return bool(trial) or (formula.spelled == "0" and len(formula.other) > 1 and bool(letters(formula.other)))
+
+
+_BOUNDED = re.compile(
+    r"\b(?:at (?:least|most)|(?:more|less|greater|larger|smaller) than|above|below|exceeds?)\b", re.IGNORECASE
+)
+"""What says an inequality in words."""
+
+
+def _is_unbounded(wanted: Answer) -> bool:
+    """Whether the answer is an interval without end: what an inequality says too."""
+    ends = {part.strip("-+") == "\\infty" for part in wanted.parts}
+    return ends == {True, False}
 
 
 def _is_result(spelled: str, wanted: Answer) -> bool:
@@ -236,7 +241,8 @@ def _rounded(spelled: str, number: Number) -> bool:
 
 
 _STATEMENT = (
-    r"(?:answer|result|solution|conclusion)\b[^.?!\n]{0,40}?(?:\bis|\bbe|:|=|equals)\s*(?:that\s+)?[\W_]*(?:text\b\W*)?"
+    r"(?:answer|result|solution|conclusion)\b[^.?!\n]{0,40}?(?:\bis|\bbe|:|=|equals)"
+    r"(?:\s{0,9}that\b)?[\W_]{0,99}(?:text\b[\W_]{0,9})?"
 )
 
 
@@ -245,7 +251,8 @@ def _phrase(wanted: Answer, asked: Asked, text: str) -> str | None:
     if wanted.choice:
         letter = wanted.choice
         found = re.search(
-            rf"\\boxed\s*\{{\W*(?:\\text\W*)?{letter}\W*\}}|{_STATEMENT}(?:option|choice)?\W*{letter}(?![\w'])"
+            rf"\\boxed\s{{0,9}}\{{\W{{0,9}}(?:\\text\W{{0,9}})?{letter}\W{{0,9}}\}}"
+            rf"|{_STATEMENT}(?:(?:option|choice)[\W_]{{0,9}})?{letter}(?![\w'])"
             rf"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)[\s:*(]*{letter}(?![\w'])|\({letter}\)|\\textbf\{{{letter}\}}"
             rf"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ii]t)\s+(?:must|would|will|should)\s+be\W+{letter}(?=[*).,;:!]|\s*$)"
             rf"|\b(?:[Pp]ick|[Cc]hoose|[Ss]elect|[Mm]ark)\s+(?:option|choice|answer|letter)?[\W_]*{letter}[*)_$]*(?=[.,;:!]|\s*$)"
