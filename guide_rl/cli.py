@@ -9,7 +9,7 @@ from typing import NoReturn
 from jsonargparse import Namespace
 
 from guide_rl import __version__
-from guide_rl.config import GuidanceRecipe, ProblemsRecipe, SFTRecipe, TrainRecipe
+from guide_rl.config import EvaluateRecipe, GuidanceRecipe, ProblemsRecipe, SFTRecipe, TrainRecipe
 from guide_rl.recipes import Recipe, nearest, parse_recipe, recipe_parser
 from guide_rl.run_folder import RunFolder
 
@@ -219,6 +219,26 @@ def _sft(arguments: list[str]) -> Callable[[], object]:
     return run
 
 
+def _evaluate(arguments: list[str]) -> Callable[[], object]:
+    """`guide evaluate`."""
+    parser = recipe_parser(
+        EvaluateRecipe,
+        prog="guide evaluate",
+        usage="guide evaluate RECIPE [field=value ...] [--again]",
+        description="Measure pass@1 and pass@k of models and checkpoints on benchmarks. RECIPE is a YAML file with the fields "
+        "below; field=value wins over it. The same command again goes on where it was.",
+    )
+    parser.add_argument("--again", action="store_true", help="forget what the run folder holds and measure all anew")
+    recipe, options = parse_recipe(EvaluateRecipe, parser, *split(arguments))
+
+    def run() -> None:
+        from guide_rl.evaluation.running import evaluate_models
+
+        evaluate_models(recipe, again=options.again)
+
+    return run
+
+
 def _export(arguments: list[str]) -> Callable[[], object]:
     """`guide export`."""
     parser = CommandParser(
@@ -308,6 +328,7 @@ COMMANDS: dict[str, tuple[str, Callable[[list[str]], Callable[[], object]]]] = {
     "guidance": ("have a teacher write guidance for problems", _guidance),
     "train": ("train a policy with GRPO, Filter-GRPO or Guide-GRPO", _train),
     "sft": ("supervised fine-tuning on worked solutions", _sft),
+    "evaluate": ("measure pass@1 and pass@k of models on benchmarks", _evaluate),
     "export": ("write a checkpoint as a plain model folder, LoRA merged", _export),
     "report": ("tables, figures and one page from runs", _report),
     "demo": ("GRPO against Guide on a tiny model, on a CPU", _demo),

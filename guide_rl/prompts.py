@@ -100,6 +100,10 @@ class Prompts:
         """Token ids of the guided prompt; ValueError when the problem has no guidance."""
         return self._encode(self.text(problem, guided=True))
 
+    def ids(self, problem: Problem, guided: bool) -> tuple[int, ...]:
+        """Token ids of one of the two."""
+        return self.guided_ids(problem) if guided else self.plain_ids(problem)
+
     def check(self, problem: Problem) -> None:
         """Raise ContextError unless the guided prompt is the plain one with the guidance added, in one place."""
         plain, guided = self.text(problem, guided=False), self.text(problem, guided=True)

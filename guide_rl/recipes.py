@@ -24,18 +24,18 @@ from jsonargparse import (
     set_parsing_settings,
 )
 
-from guide_rl.config import GuidanceRecipe, ProblemsRecipe, SFTRecipe, TrainRecipe
+from guide_rl.config import EvaluateRecipe, GuidanceRecipe, ProblemsRecipe, SFTRecipe, TrainRecipe
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
-Recipe = TypeVar("Recipe", TrainRecipe, SFTRecipe, ProblemsRecipe, GuidanceRecipe)
+Recipe = TypeVar("Recipe", TrainRecipe, SFTRecipe, ProblemsRecipe, GuidanceRecipe, EvaluateRecipe)
 
 
 def read_recipe(kind: type[Recipe], path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file as `guide` does.
 
     Args:
-        kind: `TrainRecipe`, `SFTRecipe`, `ProblemsRecipe` or `GuidanceRecipe`.
+        kind: one of the kinds of recipe in `config`.
         path: the YAML file.
         overrides: `field=value` texts that win over the file, e.g. `loss.beta=0.01`.
 
@@ -45,7 +45,7 @@ def read_recipe(kind: type[Recipe], path: str | Path, overrides: Sequence[str] =
     return parse_recipe(kind, recipe_parser(kind), [str(path)], overrides)[0]
 
 
-def write_recipe(recipe: TrainRecipe | SFTRecipe | ProblemsRecipe | GuidanceRecipe) -> str:
+def write_recipe(recipe: TrainRecipe | SFTRecipe | ProblemsRecipe | GuidanceRecipe | EvaluateRecipe) -> str:
     """A recipe as YAML, every field said."""
 
     def plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -129,7 +129,8 @@ class _FieldsAsTyped(DefaultHelpFormatter):
 @cache
 def _all_fields() -> set[str]:
     """The names of all fields of all kinds of recipe."""
-    return {*fields_of(TrainRecipe), *fields_of(SFTRecipe), *fields_of(ProblemsRecipe), *fields_of(GuidanceRecipe)}
+    kinds = (TrainRecipe, SFTRecipe, ProblemsRecipe, GuidanceRecipe, EvaluateRecipe)
+    return {name for kind in kinds for name in fields_of(kind)}
 
 
 def fields_of(kind: type, prefix: str = "") -> dict[str, Any]:

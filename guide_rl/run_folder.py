@@ -33,7 +33,7 @@ from guide_rl.types import Grade, Problem, Rollout
 LINE_FILES = ("metrics.jsonl", "timings.jsonl", "problems.jsonl", "rollouts.jsonl", "held_out.jsonl")
 _FILES = ("recipe.yaml", "versions.json", ".lock", *LINE_FILES)
 _VERSIONS = ("guide-rl", "torch", "transformers", "accelerate", "peft", "trl", "math-verify", "reasoning-gym", "numpy")
-_SEAL = "# Do not edit; to go on with other values: --resume RUN field=value. SHA-256 of the above: "
+_SEAL = "# Do not edit; give what may change on the command line, field=value. SHA-256 of the above: "
 
 
 class DiskFull(OSError):
@@ -60,10 +60,9 @@ class RunFolder:
         """
         run = cls(path)
         run.check_free()
-        files = {name: _sha256(file) for name, file in (inputs or {}).items()}
-        versions = _versions() | {"files": files}
+        files = {name: content_digest(file) for name, file in (inputs or {}).items()}
         run.checkpoints.mkdir(parents=True, exist_ok=True)
-        run._write("versions.json", json.dumps(versions, indent=2) + "\n")
+        run.write("versions.json", json.dumps(versions() | {"files": files}, indent=2) + "\n")
         run.write_recipe(recipe_yaml)
         return run
 
@@ -123,6 +122,23 @@ class RunFolder:
             raise FileNotFoundError(f"{run.path} holds no run (no recipe.yaml); start one with `guide train RECIPE`")
         return run
 
+    def recipe(self) -> dict[str, Any]:
+        """The values of the run's recipe, sections nested.
+
+        Raises:
+            ValueError: recipe.yaml was edited.
+        """
+        import yaml
+
+        own, _, seal = (self.path / "recipe.yaml").read_text(encoding="utf-8").rpartition(_SEAL)
+        if seal.strip() != _digest(own):
+            raise ValueError(
+                f"{self.path / 'recipe.yaml'} was edited after the run was started; restore it, and give what may change "
+                "on the command line: field=value"
+            )
+        values: dict[str, Any] = yaml.safe_load(own)
+        return values
+
     def changes(self, recipe_yaml: str) -> dict[str, str]:
         """The fields in which a recipe differs from the run's own: field -> what it was and is.
 
@@ -131,13 +147,7 @@ class RunFolder:
         """
         import yaml
 
-        own, _, seal = (self.path / "recipe.yaml").read_text(encoding="utf-8").rpartition(_SEAL)
-        if seal.strip() != _digest(own):
-            raise ValueError(
-                f"{self.path / 'recipe.yaml'} was edited after the run was started; restore it, and give what may change "
-                f"on the command line: --resume {self.path} field=value"
-            )
-        old, new = _flat(yaml.safe_load(own)), _flat(yaml.safe_load(recipe_yaml))
+        old, new = _flat(self.recipe()), _flat(yaml.safe_load(recipe_yaml))
         return {
             key: f"{old.get(key)!r} -> {new.get(key)!r}" for key in sorted({*old, *new}) if old.get(key) != new.get(key)
         }
@@ -152,8 +162,8 @@ class RunFolder:
             )
 
     def write_recipe(self, recipe_yaml: str) -> None:
-        """Write the run's recipe, sealed, so that `changes` can tell when it was edited."""
-        self._write("recipe.yaml", f"{recipe_yaml}{_SEAL}{_digest(recipe_yaml)}\n")
+        """Write the run's recipe, sealed, so that `recipe` can tell when it was edited."""
+        self.write("recipe.yaml", f"{recipe_yaml}{_SEAL}{_digest(recipe_yaml)}\n")
 
     def check_inputs(self, inputs: Mapping[str, str]) -> None:
         """Refuse files that are not what they were when the run was created.
@@ -169,7 +179,7 @@ class RunFolder:
                     f"{name}: {file} is not there; start in the folder where the run was started ({Path.cwd()} is another), "
                     "or restore it"
                 )
-            if name in known and known[name] != _sha256(file):
+            if name in known and known[name] != content_digest(file):
                 raise ValueError(
                     f"{name}: {file} has changed since {self.path} was started; restore it, or start a new run from "
                     f"its weights with model.path={self.latest_checkpoint() or self.path}"
@@ -272,7 +282,7 @@ class RunFolder:
                 os.truncate(path, lengths.get(name, 0))
         return checkpoint
 
-    def _write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str) -> None:
         """Write a whole file, or none of it."""
         with _explained(self.path):
             put_text(self.path / name, text)
@@ -296,7 +306,7 @@ def rollout_line(problem: Problem, rollout: Rollout, grade: Grade) -> dict[str, 
         "correct": grade.correct,
         "verdict": grade.verdict,
         "finish": rollout.finish,
-        "tokens": len(rollout.token_ids),
+        "tokens": rollout.tokens,
         "text": rollout.text,
     }
 
@@ -329,7 +339,7 @@ class _explained:
             raise DiskFull(
                 errno.ENOSPC,
                 f"no space left while saving to {self.folder}; what was saved before is whole. "
-                f"Free some space and continue with `guide train --resume {self.folder}`",
+                f"Free some space and continue with `guide train --resume {self.folder}` (other commands: the same again)",
             ) from error
 
 
@@ -339,11 +349,11 @@ def _says_disk_full(error: Exception) -> bool:
     return any(words in text for words in ("no space left", "disk quota", "file write failed", "unexpected pos"))
 
 
-def _sha256(path: str) -> str | None:
+def content_digest(path: str) -> str | None:
     """What a file holds, or the files of a folder, in short; None when there is nothing (whoever reads it says so)."""
     if Path(path).is_dir():
         files = sorted(file for file in Path(path).iterdir() if file.is_file())
-        return _digest("".join(f"{file.name} {_sha256(str(file))}\n" for file in files))
+        return _digest("".join(f"{file.name} {content_digest(str(file))}\n" for file in files))
     if not Path(path).is_file():
         return None
     with Path(path).open("rb") as content:
@@ -355,12 +365,12 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _versions() -> dict[str, Any]:
+def versions() -> dict[str, Any]:
     """What this process runs with."""
-    versions: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
+    found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     for name in _VERSIONS:
         try:
-            versions[name] = version(name)
+            found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return versions
+    return found

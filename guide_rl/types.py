@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-Finish = Literal["eos", "stop", "length"]
+Finish = Literal["eos", "stop", "length", "failed"]
 RolloutKey = tuple[str, bool, int]
 """Names a rollout among those of a step: problem, guided, index."""
 
@@ -70,14 +70,21 @@ class Rollout:
     text: str
     """The decoded tokens, without EOS and without the stop string."""
     finish: Finish
-    """Why it ended: the EOS token, a stop string, or the length limit."""
+    """Why it ended: the EOS token, a stop string, or the length limit; failed: a server gave no answer (the text says why)."""
     entropy: float
-    """Mean over its tokens of the sampling distribution's entropy, in nats."""
+    """Mean over its tokens of the sampling distribution's entropy, in nats; NaN where the sampler does not know it."""
+    counted_tokens: int | None = None
+    """How many tokens a server counted, which gives neither token ids nor log-probs; None where they are known."""
 
     @property
     def key(self) -> RolloutKey:
         """Names it among the rollouts of a step."""
         return self.problem_id, self.guided, self.index
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it has."""
+        return len(self.token_ids) if self.counted_tokens is None else self.counted_tokens
 
 
 @dataclass(frozen=True, slots=True)

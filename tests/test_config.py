@@ -8,6 +8,7 @@ import pytest
 from guide_rl import algorithm
 from guide_rl.cli import main
 from guide_rl.config import (
+    EvaluateRecipe,
     GuidanceConfig,
     GuidanceRecipe,
     LossConfig,
@@ -28,8 +29,8 @@ SMALL = ("model.path=m", "problems.train=p.jsonl")
 def kind_of(path: Path) -> type:
     if path.parent.name == "problems":
         return ProblemsRecipe
-    if path.stem == "guidance":
-        return GuidanceRecipe
+    if path.stem in ("guidance", "evaluate"):
+        return {"guidance": GuidanceRecipe, "evaluate": EvaluateRecipe}[path.stem]
     return SFTRecipe if path.stem.startswith(("sft", "warmup")) else TrainRecipe
 
 

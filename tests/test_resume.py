@@ -191,7 +191,7 @@ def test_an_edited_recipe_of_a_run_is_refused(folder, tmp_path):
     run = train(settings)
     path = run.path / "recipe.yaml"
     path.write_text(path.read_text().replace("learning_rate: 0.01", "learning_rate: 0.5"))
-    with pytest.raises(ValueError, match=r"recipe.yaml was edited after the run was started.* --resume .* field=value"):
+    with pytest.raises(ValueError, match=r"recipe.yaml was edited after the run was started; restore it.* field=value"):
         train(recipe(folder, f"run={tmp_path}/run", "steps=1", "optimizer.learning_rate=0.5"), resume=str(run.path))
 
 

@@ -459,10 +459,10 @@ def test_prompts_that_cannot_be_continued_are_refused_before_anything_is_added()
         stream.submit([*good, Request("p", 0, False, ())])
     with pytest.raises(
         ValueError,
-        match=r"embeddings of 32; lower sampling.max_tokens to 2 or less or prompts.max_tokens to 20 or less or train",
+        match=r"embeddings of 32; lower sampling.max_tokens to 2 or less or prompts.max_tokens to 20 or less or take",
     ):
         stream.submit([*good, Request("p", 0, False, (7,) * 30)])
-    with pytest.raises(ValueError, match=r"embeddings of 32; lower evaluation.max_tokens to 12 or less or train"):
+    with pytest.raises(ValueError, match=r"embeddings of 32; lower evaluation.max_tokens to 12 or less or take"):
         CausalLM(tiny_model("gpt2", n_positions=32)).check_length(20, 40, knob="evaluation.max_tokens")
     with pytest.raises(ValueError, match="token ids from 7 to 5000"):
         stream.submit([*good, Request("p", 0, False, (7, 5000))])

@@ -1,9 +1,10 @@
 """Every knob: one frozen record a stage, a sentence under each field (which is its --help).
 
-A recipe is a YAML file with the fields of `TrainRecipe`, `SFTRecipe`, `ProblemsRecipe` or `GuidanceRecipe`. The defaults
-are the paper's settings where the paper has one. Contradictions fail here, while parsing, with the field and what to do.
+A recipe is a YAML file with the fields of `TrainRecipe`, `SFTRecipe`, `ProblemsRecipe`, `GuidanceRecipe` or `EvaluateRecipe`. The
+defaults are the paper's settings where the paper has one. Contradictions fail here, while parsing, with the field and what to do.
 """
 
+from guide_rl.config.evaluate import EvaluateRecipe, LoadingConfig
 from guide_rl.config.guidance import ChatConfig, GuidanceRecipe
 from guide_rl.config.problems import DuplicatesConfig, GeneratorConfig, ProblemsRecipe, SourceConfig
 from guide_rl.config.sft import SFTRecipe
@@ -29,11 +30,13 @@ __all__ = [
     "ChatConfig",
     "CheckpointsConfig",
     "DuplicatesConfig",
+    "EvaluateRecipe",
     "EvaluationConfig",
     "GeneratorConfig",
     "GradingConfig",
     "GuidanceConfig",
     "GuidanceRecipe",
+    "LoadingConfig",
     "LoraConfig",
     "LossConfig",
     "ModelConfig",

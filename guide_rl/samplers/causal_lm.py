@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from guide_rl.samplers.kv_cache import GROUPED_ATTENTION, RowCache
 
-INSTEAD = "train another model"
+INSTEAD = "take another model"
 WHOLE_ROW_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
 """Layer types that, within their window, attend to the whole row."""
 
@@ -112,27 +112,8 @@ class CausalLM:
         self.check_length(len(prompt), max_tokens)
 
     def check_length(self, prompt_tokens: int, max_tokens: int, *, knob: str = "sampling.max_tokens") -> None:
-        """Raise ValueError when a prompt of so many tokens leaves less room than `max_tokens`, which `knob` sets."""
-        for limit, name, instead in self._length_limits():
-            if prompt_tokens + max_tokens <= limit:
-                continue
-            rooms = ((knob, limit - prompt_tokens), ("prompts.max_tokens", limit - max_tokens))
-            remedies = [f"{field} to {room} or less" for field, room in rooms if room >= 1]
-            raise ValueError(
-                f"a prompt of {prompt_tokens} tokens and a rollout of {max_tokens} exceed the model's {name} of "
-                f"{limit}; " + " or ".join([f"lower {' or '.join(remedies)}"] * bool(remedies) + [instead])
-            )
-
-    def _length_limits(self) -> list[tuple[int, str, str]]:
-        """The limits on prompt + rollout: number, what it is called, what helps besides shorter texts."""
-        types = getattr(self.config, "layer_types", None) or WHOLE_ROW_LAYERS
-        limits = [
-            ("max_position_embeddings", True, "train a model with more positions"),
-            ("sliding_window", "sliding_attention" in types, INSTEAD),
-            ("attention_chunk_size", "chunked_attention" in types, INSTEAD),
-        ]
-        sizes = [(getattr(self.config, name, None), name, instead) for name, applies, instead in limits if applies]
-        return [(size, name, instead) for size, name, instead in sizes if size is not None]
+        """As the function of that name, for this model."""
+        check_length(self.config, prompt_tokens, max_tokens, knob=knob)
 
     def _check_architecture(self) -> None:
         """Refuse models without a key-value row per token in every layer."""
@@ -165,3 +146,35 @@ class CausalLM:
             yield
         finally:
             self.config._attn_implementation = before
+
+
+def check_length(config: Any, prompt_tokens: int, max_tokens: int, *, knob: str = "sampling.max_tokens") -> None:
+    """Raise ValueError when a prompt of so many tokens leaves less room than `max_tokens`, which `knob` sets.
+
+    Args:
+        config: the text config of a transformers model.
+        prompt_tokens: tokens of the longest prompt.
+        max_tokens: tokens of the longest rollout.
+        knob: the field that sets those.
+    """
+    for limit, name, instead in _length_limits(config):
+        if prompt_tokens + max_tokens <= limit:
+            continue
+        rooms = ((knob, limit - prompt_tokens), ("prompts.max_tokens", limit - max_tokens))
+        remedies = [f"{field} to {room} or less" for field, room in rooms if room >= 1]
+        raise ValueError(
+            f"a prompt of {prompt_tokens} tokens and a rollout of {max_tokens} exceed the model's {name} of "
+            f"{limit}; " + " or ".join([f"lower {' or '.join(remedies)}"] * bool(remedies) + [instead])
+        )
+
+
+def _length_limits(config: Any) -> list[tuple[int, str, str]]:
+    """The limits on prompt + rollout: number, what it is called, what helps besides shorter texts."""
+    types = getattr(config, "layer_types", None) or WHOLE_ROW_LAYERS
+    limits = [
+        ("max_position_embeddings", True, "take a model with more positions"),
+        ("sliding_window", "sliding_attention" in types, INSTEAD),
+        ("attention_chunk_size", "chunked_attention" in types, INSTEAD),
+    ]
+    sizes = [(getattr(config, name, None), name, instead) for name, applies, instead in limits if applies]
+    return [(size, name, instead) for size, name, instead in sizes if size is not None]

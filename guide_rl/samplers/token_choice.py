@@ -1,13 +1,12 @@
 """Logits -> one token per row, its log-prob and the entropy: exact inverse-CDF sampling, reproducible per request."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from guide_rl.samplers.request_seed import request_key
 from guide_rl.types import Request
 
 GRAIN = 2.0**52
@@ -86,6 +85,5 @@ def request_uniforms(request: Request, count: int) -> Tensor:
 
     Keyed by (seed, problem_id, index, guided) alone, so a rollout does not depend on the batch it ran in.
     """
-    key = json.dumps([request.seed, request.problem_id, request.index, request.guided]).encode()
-    words = np.frombuffer(hashlib.blake2b(key, digest_size=16).digest(), dtype="<u8")
+    words = np.frombuffer(request_key(request), dtype="<u8")
     return torch.from_numpy(np.random.Generator(np.random.Philox(key=words)).random(count))
