@@ -37,7 +37,7 @@ METRICS = [
     ),
     *("truncated", "rollouts", "tokens", "loss", "grad_norm", "clip_fraction", "kl", "learning_rate"),
 ]
-SEARCHES = ("word1234 ", "e", "not in any text", "w7")
+SEARCHES = ("word1234 ", "e", "not in any text", "word7 word8 word")
 SHOWN = "#rows [role=option]"
 READ = "body[data-texts=read]"
 SEARCH = """async (words) => {
@@ -78,7 +78,9 @@ def made_up(rng: random.Random, problems: int = PROBLEMS, rollouts: int = ROLLOU
         for index in range(per_problem):
             step = steps[index * 3 // per_problem]
             guided = index % 5 == 4
-            body = text(CHARACTERS)
+            body = text(CHARACTERS) + " ≈ 1" * (
+                index % 3 == 0
+            )  # beyond Latin-1: the browser keeps two bytes a character
             pieces = [f" {word}" for word in body.split(" ")] if guided else None
             correct = rng.random() < skill + 0.3 * guided
             ratios = [float(f"{math.exp(rng.gauss(-0.3, 1.2)):.3g}") for _ in pieces] if pieces else None

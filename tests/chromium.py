@@ -4,11 +4,19 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 """The browser's path; None where there is none."""
+MISSING = " and ".join(
+    [
+        *(["Chromium (apt-get install chromium)"] if CHROMIUM is None else []),
+        *(["playwright (pip install playwright)"] if find_spec("playwright") is None else []),
+    ]
+)
+"""What a test of a page lacks here; empty when it can run."""
 
 
 @dataclass

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("playwright", reason="pip install -e '.[dev]' brings playwright")
-from chromium import CHROMIUM, chromium, visit
+from chromium import MISSING, chromium, visit
 
 from guide_rl.analysis.page import BLOCK_CHARACTERS, PARTS, page_html, write_page
 
@@ -235,7 +233,7 @@ def test_scripts_and_styles_cannot_end_their_elements():
 
 # --- the page in a browser
 
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+in_browser = pytest.mark.skipif(bool(MISSING), reason=f"needs {MISSING}")
 SHAPES = {
     "desk": {},
     "dark": {"color_scheme": "dark"},
@@ -436,9 +434,17 @@ class TestRollouts:
         assert names(page) == found
         assert page.locator("#found").inner_text() == f"{len(found)} of 305 problems"
 
-    def test_what_was_searched_for_is_marked(self, open_page):
+    def test_what_was_searched_for_is_marked_in_texts_and_tokens_at_its_step(self, open_page):
         page = open_page("#view=rollouts&q=words of&show=rescued")
         assert page.locator("#detail mark").all_inner_texts() == ["words of"]
+        page = open_page("#view=rollouts&q=HE%0Aanswer")
+        assert page.locator(".tokens .found").all_text_contents() == [" the", "\nanswer"]
+        page = open_page("#view=rollouts&q=problem 0 at 7")
+        assert page.locator(".now b").inner_text() == "step 7"
+
+    def test_a_long_text_is_whole_where_the_search_finds_something_in_its_middle(self, open_page):
+        page = open_page("#view=rollouts&q=middle middle")
+        assert page.locator(".group.plain [data-index='1'] .text").text_content() == LONG
 
     def test_keys_go_through_problems_and_steps(self, open_page):
         page = open_page("#view=rollouts")
@@ -605,6 +611,8 @@ class TestSafety:
             page.keyboard.press("[")
         page.locator("[data-filter=rescued]").click()
         page.locator("#rows [role=option]").click()
+        page.locator("#facet-run").select_option(index=1)
+        assert page.locator("#rows [role=option]").count() == 1
         shown = page.locator("#detail").inner_text()
         for text in (
             "</script><script>window.hacked = 1</script>",

@@ -93,6 +93,7 @@ function lineChart(lines, window, label) {
   ]);
   const below = ticks(firstX, lastX, 5).filter(Number.isInteger).map((x) =>
     svg("text", { x: atX(x), y: height - 6, "text-anchor": "middle" }, tickText(x)));
+  below.push(svg("text", { x: left - 6, y: height - 6, "text-anchor": "end" }, "step"));
   const marks = (line) => {
     const every = Math.max(1, Math.ceil(line.x.length / 8));
     return line.smooth.map((y, i) => y != null && (i % every === 0 || line.x.length < 20) &&

@@ -55,6 +55,11 @@ function number(value) {
   return text.replace("-", "−");
 }
 
+/** The text in small letters, to search in. */
+function lower(text) {
+  return (text ?? "").toLowerCase();
+}
+
 /** The text with what was searched for in <mark>: a list of texts and nodes. */
 function marked(text, words) {
   if (!words) return [text];

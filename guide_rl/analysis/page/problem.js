@@ -47,17 +47,18 @@ function stripLegend() {
 
 const SHOWN = { characters: 1000, head: 700, tokens: 320, headTokens: 230 };
 
-/** A long text with its middle left out until the button is pressed. `render(text)` makes nodes. */
-function shortened(text, render) {
+/** A text with what was searched for marked; the middle of a long one is left out until the button is pressed. */
+function shortened(text, words) {
+  const render = (part) => nodes(marked(part, words));
   const node = el("div", { class: "text", dir: "auto" });
-  if (text.length <= SHOWN.characters) {
+  const tail = text.length - (SHOWN.characters - SHOWN.head);
+  if (text.length <= SHOWN.characters || (words && lower(text.slice(SHOWN.head, tail)).includes(lower(words)))) {
     node.append(...render(text));
     return node;
   }
   const all = el("button", { class: "all", onclick: () => node.replaceChildren(...render(text)) },
     `… show all ${count(text.length)} characters …`);
-  const tail = text.length - (SHOWN.characters - SHOWN.head);
-  node.append(...render(text.slice(0, SHOWN.head).toWellFormed()), all, ...render(text.slice(tail).toWellFormed()));
+  node.append(...render(text.slice(0, SHOWN.head)), all, ...render(text.slice(tail)));
   return node;
 }
 
@@ -77,12 +78,32 @@ function shadeOf(node, level) {
   return node;
 }
 
+/** The places of tokens in which a part of what was searched for is. */
+function tokensWith(pieces, words) {
+  const found = new Set();
+  const small = pieces.map(lower);
+  const text = small.join("");
+  let [token, end] = [-1, 0];
+  for (let at = words ? text.indexOf(lower(words)) : -1; at >= 0; at = text.indexOf(lower(words), at + words.length)) {
+    while (end <= at) end += small[++token].length;
+    found.add(token);
+    while (end < at + words.length) {
+      end += small[++token].length;
+      found.add(token);
+    }
+  }
+  return found;
+}
+
 /** The tokens of a guided rollout, shaded by their ratios; the value is read by pointing or with the arrow keys. */
-function shadedTokens(pieces, ratios) {
+function shadedTokens(pieces, ratios, words) {
   const said = el("p", { class: "token-reading muted", "aria-live": "polite" }, "Point at a token, or press ← →, to read its ratio.");
   const text = el("div", { class: "text tokens", tabindex: 0, role: "group", "aria-label": "Tokens shaded by ratio; arrow keys read them" });
   let at = -1;
   const tokens = pieces.map((piece, i) => shadeOf(el("span", { "data-token": i }, piece), shade(ratios[i])));
+  const found = tokensWith(pieces, words);
+  for (const i of found) tokens[i].classList.add("found");
+  const hidden = [...found].some((i) => i >= SHOWN.headTokens && i < tokens.length + SHOWN.headTokens - SHOWN.tokens);
   const read = (i) => {
     tokens[at]?.classList.remove("read");
     at = i;
@@ -103,7 +124,7 @@ function shadedTokens(pieces, ratios) {
     const place = at < 0 ? -1 : inText.indexOf(tokens[at]);
     read(tokens.indexOf(inText[Math.max(0, Math.min(inText.length - 1, place + move))]));
   });
-  if (tokens.length <= SHOWN.tokens) text.append(...tokens);
+  if (tokens.length <= SHOWN.tokens || hidden) text.append(...tokens);
   else {
     const all = el("button", { class: "all", onclick: () => text.replaceChildren(...tokens) }, `… show all ${count(tokens.length)} tokens …`);
     text.append(...tokens.slice(0, SHOWN.headTokens), all, ...tokens.slice(SHOWN.headTokens - SHOWN.tokens));
@@ -126,7 +147,7 @@ function rolloutCard(rollout, words) {
   const { correct, verdict, greedy, guided, index, reward, advantage, finish, tokens, text, pieces, ratios } = rollout;
   const fact = (name, value) => [el("dt", {}, name), el("dd", {}, value)];
   const grade = el("span", { class: correct ? "grade right" : "grade wrong" }, `${correct ? "✓" : "✗"} ${verdict || (correct ? "correct" : "wrong")}`);
-  const body = pieces && ratios ? shadedTokens(pieces, ratios) : [shortened(text, (part) => nodes(marked(part, words)))];
+  const body = pieces && ratios ? shadedTokens(pieces, ratios, words) : [shortened(text, words)];
   return el("article", { class: "rollout", "data-index": index, "aria-label": `${guided ? "guided" : "plain"} rollout ${index}` },
     el("header", {}, el("b", {}, `#${index}`), grade, greedy ? el("span", { class: "tag" }, "greedy") : null,
       el("dl", {}, fact("reward", number(reward)), fact("advantage", brief(advantage)), fact("finish", finish || "–"), fact("tokens", number(tokens)))),

@@ -15,7 +15,8 @@ class RolloutsView {
     this.problem = null;
     this.moment = null;
     this.haystacks = this.problems.map((problem) =>
-      [[problem.id, problem.question, problem.answer, problem.guidance ?? ""].join("\n").toLowerCase()]);
+      [problem.id, problem.question, problem.answer, problem.guidance].map(lower));
+    this.fields = 4; // the texts of rollouts stand behind these
     this.build();
     this.update();
   }
@@ -32,7 +33,10 @@ class RolloutsView {
     this.chips = FILTERS.map(([key, label, help]) => el("button", { class: "chip", "data-filter": key, title: help,
       onclick: () => this.set({ show: key }) }, label, " ", el("span", { class: "count" })));
     this.said = el("p", { class: "muted said", role: "status", id: "found" });
-    this.list = new RowList("Problems", ROW_HEIGHT, (problem) => this.row(problem), (problem) => this.select(problem));
+    this.list = new RowList("Problems", ROW_HEIGHT, (problem) => this.row(problem), (problem) => {
+      this.select(problem);
+      if (this.node.clientHeight > innerHeight) this.detail.scrollIntoView(); // it stands below the list on a narrow screen
+    });
     this.detail = el("div", { class: "detail", id: "detail", tabindex: -1 });
     this.node = el("div", { class: "browser" },
       el("aside", { "aria-label": "Problems" }, this.search, el("div", { class: "facets" }, this.selects),
@@ -49,8 +53,8 @@ class RolloutsView {
 
   /** List what passes the search, the three facets and the filter; each count tells what its own choice would list. */
   update() {
-    const words = this.choice.q.trim().toLowerCase();
-    const found = this.problems.filter((problem) => !words || this.haystacks[problem.index].some((text) => text.includes(words)));
+    const words = lower(this.choice.q.trim());
+    const found = this.finds(words);
     const names = FACETS.map(([name]) => name);
     const passes = (problem, without) =>
       names.every((name) => name === without || !this.choice[name] || this.facet(problem, name) === this.choice[name]) &&
@@ -68,11 +72,21 @@ class RolloutsView {
     this.list.show(this.shown, this.problem);
   }
 
+  /** The problems with these words; more letters of the same words are looked for among those that had the fewer. */
+  finds(words) {
+    const { words: before, problems } = this.found ?? {};
+    if (words && words === before) return problems;
+    const among = before && words.includes(before) ? problems : this.problems;
+    const has = (problem) => this.haystacks[problem.index].some((text) => text.includes(words));
+    this.found = { words, problems: words ? among.filter(has) : this.problems };
+    return this.found.problems;
+  }
+
   options(select, name, problems) {
     const counts = new Map(this.problems.map((problem) => [this.facet(problem, name), 0]));
     for (const problem of problems) counts.set(this.facet(problem, name), counts.get(this.facet(problem, name)) + 1);
     const kinds = name === "stratum" ? "strata" : `${name}s`;
-    const option = (value, label) => el("option", { value, selected: value === this.choice[name] }, label);
+    const option = (value, label) => Object.assign(el("option", {}, label), { value });
     select.replaceChildren(option("", `All ${kinds}`),
       ...[...counts].filter(([value]) => value).map(([value, n]) => option(value, `${value} (${count(n)})`)));
     select.value = this.choice[name];
@@ -94,13 +108,14 @@ class RolloutsView {
       for (let row = first; row < last;) {
         const problem = this.problems[this.columns.problem[row]];
         const own = text.slice(row - first, problem.last - first);
-        this.haystacks[problem.index].push(own.join("\n").toLowerCase());
+        this.haystacks[problem.index].push(...own.map(lower));
         row = problem.last;
       }
       this.readBlocks = i + 1;
       this.say();
       await new Promise((resolve) => setTimeout(resolve));
     }
+    this.found = null;
     if (this.choice.q) this.update();
     if (!this.problem && this.shown.length) this.select(this.shown[0]);
     document.body.dataset.texts = "read";
@@ -123,9 +138,15 @@ class RolloutsView {
     this.changed();
   }
 
-  /** The step to begin with: the last with guided rollouts, or the last. */
+  /** The step to begin with: the last in whose rollouts the search finds something, or that was rescued, or with guided rollouts, or the last of all. */
   telling(problem) {
-    return problem.moments.findLast((moment) => moment.guided) ?? problem.moments.at(-1);
+    const words = lower(this.choice.q.trim());
+    const texts = this.haystacks[problem.index].slice(this.fields);
+    const hit = words ? texts.findLastIndex((text) => text.includes(words)) : -1;
+    if (hit >= 0) return problem.moments.find((moment) => moment.rows.includes(problem.first + hit));
+    if (this.choice.show === "regression") return problem.moments.at(-1);
+    const rescued = problem.moments.findLast((moment) => moment.state === "rescued");
+    return rescued ?? problem.moments.findLast((moment) => moment.guided) ?? problem.moments.at(-1);
   }
 
   /** Go some problems down (or up) the list. */
@@ -161,7 +182,9 @@ class RolloutsView {
       strip, stripLegend(), el("p", { class: "now", "aria-live": "polite" }, el("b", {}, moment.label), ` ${STATES[moment.state]}; ${shares(moment)}`))] : []), place);
     this.drawn = problem;
     this.detail.scrollTop = same ? scrolled : 0;
-    if (held) strip?.querySelector("[aria-pressed=true]")?.focus();
+    const cell = strip?.querySelector("[aria-pressed=true]");
+    if (cell) strip.scrollTop = cell.offsetTop - strip.offsetTop - strip.clientHeight / 2;
+    if (held) cell?.focus();
     if (!moment) return place.replaceChildren(el("p", { class: "empty" }, "This problem has no rollouts."));
     const rollouts = await this.rollouts(moment);
     if (this.problem === problem && this.moment === moment) place.replaceChildren(...this.groups(rollouts));
@@ -224,12 +247,13 @@ class RolloutsView {
 
   /** Take up what a link keeps; names that are not here are left out. */
   restore(kept) {
-    const known = (name) => this.problems.some((problem) => this.facet(problem, name) === kept.get(name));
+    const same = (value, name) => value.toWellFormed() === kept.get(name); // an address holds no half surrogate pairs
+    const known = (name) => this.problems.map((problem) => this.facet(problem, name)).find((value) => same(value, name));
     this.choice.q = kept.get("q") ?? "";
     this.choice.show = FILTERS.some(([key]) => key === kept.get("show")) ? kept.get("show") : "all";
-    for (const [name] of FACETS) this.choice[name] = known(name) ? kept.get(name) : "";
+    for (const [name] of FACETS) this.choice[name] = known(name) ?? "";
     const problem = this.problems.find((other) =>
-      other.id === kept.get("problem") && other.set === kept.get("of") && this.runs[other.run] === kept.get("in"));
+      same(other.id, "problem") && same(other.set, "of") && same(this.runs[other.run], "in"));
     this.problem = problem ?? null;
     this.update();
     this.select(problem ?? this.shown[0] ?? null, kept.get("at") ?? "");
