@@ -253,7 +253,7 @@ def test_verdicts_are_kept(tmp_path):
         "(" * 4000 + ")" * 4000,
         "\\(" * 4000,
         "\u00b2" * 8000,
-        "million " * 1000,
+        "hundred " * 3000,
         "The answer is" + " " * 8000,
     ],
 )
@@ -261,7 +261,7 @@ def test_hostile_text_is_read_in_no_time(text):
     started = time.process_time()
     for answer in ("41", "Yes", "C"):
         quick_leak("What is it?", answer, text)
-    assert time.process_time() - started < 0.6, "0.2 s each"
+    assert time.process_time() - started < 0.3
     quick_leak(text, "x^2+1", "x^2 + 1")
     quick_leak("What is it?", text, "x^2 + 1")
     assert time.process_time() - started < 2
@@ -324,6 +324,10 @@ def test_fractions_of_many_digits_are_rounded():
     assert value("((3^6000+1)/3^6000)*((5^4000+1)/5^4000)") == 1.0
     with pytest.raises(OverflowError):
         value("3^5000*3^5000*3^5000")
+
+
+def test_brackets_around_all_of_a_formula_are_left_out():
+    assert [formula.spelled for formula in stated("{((x+1))} ; ((x)(y)) ; (x)(y)")] == ["x+1", "(x)(y)", "(x)(y)"]
 
 
 def test_numbers_within_formulas_are_not_stated():
