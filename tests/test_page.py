@@ -66,7 +66,7 @@ def sample() -> dict[str, Any]:
         rollout(3, 4, 1, index=0),
         rollout(3, 4, 0, index=1),
         rollout(4, None, 1, model="base"),
-        rollout(4, 10, 0, model="tuned", greedy=1),
+        *(rollout(4, 10, 0, model="tuned", greedy=1, index=index) for index in (0, 1)),
         *(rollout(5 + n, 1, 1 - index, index=index) for n in range(FILLERS) for index in (0, 1)),
     ]
     ids = ["rescued", "never", "regressed", "solved", "evaluated", *(f"filler-{n}" for n in range(FILLERS))]
@@ -167,7 +167,10 @@ def test_the_page_is_one_file_without_addresses_and_its_policy_allows_none(tmp_p
 def test_the_same_data_gives_the_same_bytes_and_is_left_as_it_was():
     data = sample()
     before = copy.deepcopy(data)
-    assert page_html(data) == page_html(sample())
+    text = page_html(data)
+    assert text == page_html(sample())
+    headers = re.findall(r'<script type="application/gzip" id="[\w-]+">(.{10})', text)
+    assert set(headers) == {base64.b64encode(b"\x1f\x8b\x08" + bytes(6)).decode()[:10]}  # no time of day
     assert json.dumps(data) == json.dumps(before)
 
 
@@ -187,12 +190,14 @@ def test_hostile_text_can_be_written_and_read_back(tmp_path):
     assert held["texts-0"]["text"][0].endswith(HOSTILE)
 
 
-def test_numbers_that_json_cannot_hold_are_missing():
+def test_numbers_that_json_cannot_hold_are_missing_and_missing_texts_are_empty():
     data = sample()
     data["rollouts"]["ratios"][3][0] = float("inf")
+    data["rollouts"]["text"][0] = None
     held = blocks(page_html(data))
     assert held["main"]["runs"][0]["metrics"]["loss"]["y"] == [3.0, None, 1.0]
     assert held["tokens-0"]["ratios"][3][0] is None
+    assert held["texts-0"]["text"][0] == ""
 
 
 def test_rollouts_are_packed_in_the_order_of_their_problems_and_no_problem_is_in_two_blocks():
@@ -409,6 +414,7 @@ class TestRollouts:
         assert names(page) == ["rescued", "never", "regressed"]
         assert page.locator("[data-filter=all] .count").inner_text() == "3"
         assert page.locator("#facet-run option").all_inner_texts() == ["All runs", "guide (3)", "grpo (0)"]
+        assert page.locator("#facet-stratum option").all_inner_texts() == ["All strata", "hard (3)", "easy (302)"]
         page.locator("#facet-stratum").select_option("")
         page.locator("#facet-run").select_option("grpo")
         assert names(page) == ["solved"]
@@ -529,7 +535,7 @@ class TestRollouts:
         page = open_page("#view=rollouts&set=held-out")
         assert page.locator(".track .model").all_inner_texts() == ["base", "tuned"]
         assert page.locator(".now b").inner_text() == "tuned, step 10"
-        assert page.locator(".rollout .tag").all_inner_texts() == ["greedy"]
+        assert page.locator(".rollout .tag").all_inner_texts() == ["greedy", "greedy"]
 
     def test_tokens_are_shaded_by_the_logarithm_of_their_ratios(self, open_page):
         page = open_page("#view=rollouts")
@@ -564,6 +570,22 @@ class TestRollouts:
         page.get_by_text("show all 2,809 characters").click()
         assert text.text_content() == LONG
 
+    def test_a_long_text_is_not_cut_within_a_character(self, open_page):
+        page = open_page()
+        for start in range(2):
+            cut = page.evaluate(
+                "start => shortened('x'.repeat(start) + '\\u{1d50a}'.repeat(900), '').textContent", start
+            )
+            assert "U+" not in cut
+            assert "show all" in cut
+
+    def test_another_step_leaves_the_place_to_which_one_had_scrolled(self, open_page):
+        page = open_page("#view=rollouts&show=regression", viewport={"width": 1280, "height": 360})
+        page.locator("#detail").evaluate("detail => { detail.scrollTop = 100 }")
+        page.keyboard.press("[")
+        page.locator(".group h3", has_text="2 of 3 correct").wait_for()
+        assert page.locator("#detail").evaluate("detail => detail.scrollTop") == 100
+
     def test_a_link_restores_the_view_the_filter_the_problem_and_the_step(self, open_page):
         page = open_page("#view=rollouts")
         page.locator("[data-filter=solved]").click()
@@ -575,6 +597,7 @@ class TestRollouts:
         again = open_page(link)
         assert chosen(again) == "filler-295"
         assert names(again) == names(page)
+        assert again.locator("#facet-stratum").input_value() == "easy"
         assert again.locator("#search").input_value() == "question 30"
         assert again.locator("[data-filter=solved]").get_attribute("aria-pressed") == "true"
         at = open_page("#view=rollouts&in=guide&of=train&problem=rescued&at=step+7")

@@ -20,18 +20,8 @@ from typing import Any
 from guide_rl.atomic_files import put_text
 
 PARTS = Path(__file__).with_name("page")
-SCRIPTS = (
-    "elements.js",
-    "data.js",
-    "charts.js",
-    "results.js",
-    "curves.js",
-    "list.js",
-    "problem.js",
-    "rollouts.js",
-    "main.js",
-)
-"""In the order in which they run."""
+SCRIPTS = ("elements", "data", "charts", "results", "curves", "list", "problem", "rollout", "rollouts", "main")
+"""Files `*.js`, in the order in which they run."""
 SHORT = (
     "problem",
     "step",
@@ -46,7 +36,7 @@ SHORT = (
     "finish",
     "tokens",
 )
-"""Columns of rollouts that the list of problems and the filters need."""
+"""Columns of rollouts that the list of problems needs."""
 LONG = {"texts": ("text",), "tokens": ("ratios", "pieces")}
 """Kinds of blocks that are unpacked later, and their columns."""
 BLOCK_CHARACTERS = 1_000_000
@@ -68,7 +58,7 @@ def write_page(path: Path, data: Mapping[str, Any]) -> None:
 
 def page_html(data: Mapping[str, Any]) -> str:
     """The page as text; the same data gives the same text."""
-    script = "\n".join((PARTS / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    script = "\n".join((PARTS / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     style = (PARTS / "page.css").read_text(encoding="utf-8")
     fields = {
         "policy": f"default-src 'none'; img-src data:; script-src {_hash(script)}; style-src {_hash(style)}; "
@@ -97,6 +87,7 @@ def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         raise ValueError(f"rollouts: problem {wrong} is not an index into the {problems} problems")
     order = sorted(range(len(owners)), key=owners.__getitem__)
     columns = {name: [column[row] for row in order] for name, column in columns.items()}
+    columns["text"] = [text or "" for text in columns["text"]]
     cuts = _cuts(columns["problem"], columns["text"])
     short = {name: columns[name] for name in SHORT}
     yield "main", {**data, "rollouts": short, "cuts": cuts}

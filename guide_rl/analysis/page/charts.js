@@ -19,7 +19,8 @@ function lineStyle(n) {
 
 /** A piece of line with its mark, for legends. */
 function lineSample(style) {
-  return svg("svg", { viewBox: "0 0 30 10", class: "sample", "aria-hidden": "true", stroke: style.colour, fill: style.colour },
+  const ink = { stroke: style.colour, fill: style.colour };
+  return svg("svg", { viewBox: "0 0 30 10", class: "sample", "aria-hidden": "true", ...ink },
     svg("path", { d: "M1 5H29", "stroke-width": 1.8, "stroke-dasharray": style.dash, fill: "none" }),
     svg("path", { d: style.mark, transform: "translate(15 5)" }));
 }
@@ -30,7 +31,9 @@ function ticks(low, high, wanted) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough * 0.999);
   const result = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) result.push(Number((i * step).toPrecision(12)));
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) {
+    result.push(Number((i * step).toPrecision(12)));
+  }
   return result;
 }
 
@@ -104,13 +107,15 @@ function lineChart(lines, window, label) {
     svg("path", { d: path(line, line.smooth), "stroke-dasharray": style.dash, fill: "none" }),
     marks({ style, ...line })));
   const cursor = svg("path", { class: "cursor", d: "" });
-  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, grid.flat(), below, body, cursor);
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
+    grid, below, body, cursor);
   const steps = [...new Set(drawn.flatMap((line) => line.x))].sort((a, b) => a - b);
-  const nearest = (x) => steps.reduce((best, step) => (Math.abs(step - x) < Math.abs(best - x) ? step : best), steps[0]);
+  const nearer = (x) => (best, step) => (Math.abs(step - x) < Math.abs(best - x) ? step : best);
   return {
     picture, steps,
     /** The step nearest to a place between 0 (left edge of the picture) and 1. */
-    stepAt: (place) => nearest(firstX + ((place * width - left) / (width - left - right)) * (lastX - firstX)),
+    stepAt: (place) =>
+      steps.reduce(nearer(firstX + ((place * width - left) / (width - left - right)) * (lastX - firstX))),
     /** Move the cursor to a step (null: away): the lines with a value there. */
     read(step) {
       cursor.setAttribute("d", step == null ? "" : `M${atX(step)} ${top}V${height - bottom}`);

@@ -8,39 +8,45 @@ function curvesView(data) {
   const state = { window: 10, words: "" };
   const cards = keysOf(runs).map((key) => chartCard(key, runs, state, helpFor(key, data.metric_help ?? {})));
   const groups = grouped(cards).map(([name, members]) => {
-    const node = el("section", { class: "charts", "aria-label": name }, el("h2", {}, name), el("div", { class: "grid-of-charts" },
-      members.map((card) => card.node)));
+    const node = el("section", { class: "charts", "aria-label": name }, el("h2", {}, name),
+      el("div", { class: "grid-of-charts" }, members.map((card) => card.node)));
     return { node, members };
   });
   const none = el("p", { class: "empty", hidden: true }, "No metric has these words in its name.");
   const redraw = () => cards.forEach((card) => card.changed());
   const filter = () => {
-    for (const card of cards) card.node.hidden = !card.key.toLowerCase().includes(state.words);
+    for (const card of cards) card.node.hidden = !lower(card.key).includes(state.words);
     for (const { node, members } of groups) node.hidden = members.every((card) => card.node.hidden);
     none.hidden = groups.some(({ node }) => !node.hidden);
   };
-  const legend = el("div", { class: "legend", role: "group", "aria-label": "Runs: press to hide or show" }, runs.map((run) => {
-    const button = el("button", { "aria-pressed": "true", title: run.name, onclick: () => {
-      run.shown = !run.shown;
-      button.setAttribute("aria-pressed", String(run.shown));
-      redraw();
-    } }, lineSample(run.style), el("span", {}, run.name));
-    return button;
-  }));
+  const toggle = (run) => ({ currentTarget }) => {
+    run.shown = !run.shown;
+    currentTarget.setAttribute("aria-pressed", String(run.shown));
+    redraw();
+  };
+  const button = (run) => el("button", { "aria-pressed": "true", title: run.name, onclick: toggle(run) },
+    lineSample(run.style), el("span", {}, run.name));
+  const legend = el("div", { class: "legend", role: "group", "aria-label": "Runs: press to hide or show" },
+    runs.map(button));
   const window = () => (state.window > 1 ? `mean of ${state.window} steps` : "off");
   const said = el("output", {}, window());
+  const smoothing = el("input", {
+    type: "range", id: "smoothing", min: 1, max: 100, value: state.window,
+    oninput: ({ target }) => {
+      state.window = Number(target.value);
+      said.textContent = window();
+      redraw();
+    },
+  });
+  const search = el("input", {
+    type: "search", id: "metric-filter", placeholder: "Filter metrics", "aria-label": "Filter metrics by name",
+    oninput: ({ target }) => {
+      state.words = lower(target.value.trim());
+      filter();
+    },
+  });
   const tools = el("div", { class: "tools" }, legend,
-    el("label", { class: "smoothing" }, "Smoothing", el("input", { type: "range", min: 1, max: 100, value: state.window, id: "smoothing",
-      oninput: (event) => {
-        state.window = Number(event.target.value);
-        said.textContent = window();
-        redraw();
-      } }), said),
-    el("input", { type: "search", id: "metric-filter", placeholder: "Filter metrics", "aria-label": "Filter metrics by name",
-      oninput: (event) => {
-        state.words = event.target.value.trim().toLowerCase();
-        filter();
-      } }));
+    el("label", { class: "smoothing" }, "Smoothing", smoothing, said), search);
   return [tools, ...groups.map(({ node }) => node), none];
 }
 
@@ -60,7 +66,7 @@ function grouped(cards) {
   return alone.length ? [...several, ["other", alone]] : several;
 }
 
-/** What a metric means: its own line, that of the longest key it extends, or that of a pattern such as `grades/<verdict>`. */
+/** What a metric means: the line of its key, of the longest key it extends, or of a pattern like `grades/<verdict>`. */
 function helpFor(key, help) {
   const extended = Object.keys(help).filter((name) => key === name || key.startsWith(`${name}/`));
   const [longest] = extended.sort((a, b) => b.length - a.length);
@@ -72,8 +78,9 @@ function helpFor(key, help) {
 /** One chart with its name, help and reading of values; it is drawn when it comes into view. */
 function chartCard(key, runs, state, help) {
   const reading = el("div", { class: "reading", hidden: true, "aria-live": "polite" });
-  const plot = el("div", { class: "plot", tabindex: 0, role: "group", "aria-label": `${key}: left and right arrows read values` });
-  const node = el("figure", { class: "chart" }, el("figcaption", {}, el("h3", { title: key }, key), el("p", { title: help }, help || " ")), plot, reading);
+  const plot = el("div", { class: "plot", tabindex: 0, role: "group", "aria-label": `${key}: arrow keys read values` });
+  const caption = el("figcaption", {}, el("h3", { title: key }, key), el("p", { title: help }, help));
+  const node = el("figure", { class: "chart" }, caption, plot, reading);
   let chart = null, step = null, seen = false, stale = true;
   const draw = () => {
     if (!seen || !stale) return;
@@ -89,8 +96,9 @@ function chartCard(key, runs, state, help) {
     const found = chart.read(at);
     reading.hidden = !found;
     if (!found) return;
-    reading.replaceChildren(el("b", {}, `step ${count(at)}`), ...found.map((line) =>
-      el("span", {}, lineSample(line.style), el("span", { class: "name" }, line.name), el("span", { class: "value" }, number(line.value)))));
+    const value = (line) => el("span", {}, lineSample(line.style), el("span", { class: "name" }, line.name),
+      el("span", { class: "value" }, number(line.value)));
+    reading.replaceChildren(el("b", {}, `step ${count(at)}`), ...found.map(value));
   };
   plot.addEventListener("pointermove", (event) => {
     const box = plot.getBoundingClientRect();

@@ -48,7 +48,7 @@ const FILTERS = [
   ["rescued", "Rescued", "at some step no plain rollout was correct and a guided one was"],
   ["never", "Never solved", "no rollout was ever correct, plain or guided"],
   ["uniform", "Uniform groups", "at some step all sampled rewards were equal: such a group gives no gradient"],
-  ["regression", "Regression", "more than half of the plain rollouts were correct at an earlier step, none at the last"],
+  ["regression", "Regression", "at some step more than half of the plain rollouts were correct, at the last none"],
   ["solved", "Solved", "at the last step a plain rollout was correct"],
 ];
 

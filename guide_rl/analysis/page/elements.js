@@ -14,7 +14,7 @@ function visible(text) {
   });
 }
 
-/** An element; attributes whose names begin with "on" are listeners, false ones are left out, children are texts or nodes. */
+/** An element. Attributes named "on…" are listeners, false ones are left out; children are texts, nodes or lists. */
 function el(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
@@ -28,7 +28,7 @@ function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value != null) node.setAttribute(name, typeof value === "string" ? visible(value) : value);
+    else if (value !== false && value != null) node.setAttribute(name, visible(value));
   }
   for (const child of children.flat(Infinity)) {
     if (child == null || child === false) continue;
@@ -57,11 +57,12 @@ function number(value) {
 
 /** The text in small letters, to search in. */
 function lower(text) {
-  return (text ?? "").toLowerCase();
+  return String(text ?? "").toLowerCase();
 }
 
 /** The text with what was searched for in <mark>: a list of texts and nodes. */
-function marked(text, words) {
+function marked(value, words) {
+  const text = String(value ?? "");
   if (!words) return [text];
   const pattern = new RegExp(words.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "gi");
   const parts = [];
@@ -71,4 +72,9 @@ function marked(text, words) {
     end = found.index + found[0].length;
   }
   return [...parts, text.slice(end)];
+}
+
+/** Nodes of texts and nodes. */
+function nodes(parts) {
+  return parts.map((part) => (part instanceof Node ? part : document.createTextNode(visible(part))));
 }

@@ -5,7 +5,8 @@ class RowList {
   constructor(label, height, row, choose) {
     Object.assign(this, { height, row, items: [], chosen: -1 });
     this.space = el("div", { class: "space", role: "presentation" });
-    this.node = el("div", { class: "rows", id: "rows", tabindex: 0, role: "listbox", "aria-label": label }, this.space);
+    const attributes = { class: "rows", id: "rows", tabindex: 0, role: "listbox", "aria-label": label };
+    this.node = el("div", attributes, this.space);
     this.node.addEventListener("scroll", () => this.later());
     this.node.addEventListener("click", (event) => {
       const place = event.target.closest("[role=option]")?.dataset.place;
@@ -40,17 +41,20 @@ class RowList {
   draw() {
     cancelAnimationFrame(this.frame);
     this.frame = undefined;
-    const first = Math.max(0, Math.floor(this.node.scrollTop / this.height) - 4);
-    const last = Math.min(this.items.length, Math.ceil((this.node.scrollTop + this.node.clientHeight) / this.height) + 4);
+    const { scrollTop, clientHeight } = this.node;
+    const first = Math.max(0, Math.floor(scrollTop / this.height) - 4);
+    const last = Math.min(this.items.length, Math.ceil((scrollTop + clientHeight) / this.height) + 4);
     const rows = [];
     for (let place = first; place < last; place++) {
-      const node = el("div", { role: "option", id: `row-${place}`, "data-place": place, "aria-posinset": place + 1,
-        "aria-setsize": this.items.length, "aria-selected": String(place === this.chosen) }, this.row(this.items[place]));
+      const node = el("div", {
+        role: "option", id: `row-${place}`, "data-place": place, "aria-selected": String(place === this.chosen),
+        "aria-posinset": place + 1, "aria-setsize": this.items.length,
+      }, this.row(this.items[place]));
       node.style.top = `${place * this.height}px`;
       rows.push(node);
     }
     this.space.replaceChildren(...rows);
-    if (this.chosen >= first && this.chosen < last) this.node.setAttribute("aria-activedescendant", `row-${this.chosen}`);
-    else this.node.removeAttribute("aria-activedescendant");
+    const active = this.chosen >= first && this.chosen < last ? `row-${this.chosen}` : "";
+    this.node.setAttribute("aria-activedescendant", active);
   }
 }

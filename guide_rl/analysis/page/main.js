@@ -14,12 +14,14 @@ const KEYS = [
 function fault(error) {
   const text = error instanceof Error ? error.message : String(error);
   document.getElementById("progress").hidden = true;
-  document.getElementById("views").before(el("p", { class: "fault", role: "alert" }, `This page could not be shown whole: ${text}`));
+  const said = el("p", { class: "fault", role: "alert" }, `This page could not be shown whole: ${text}`);
+  document.getElementById("views").before(said);
 }
 
 async function start() {
   if (typeof DecompressionStream === "undefined") {
-    throw new Error("this browser cannot unpack its data (no DecompressionStream). Chrome or Edge 111, Firefox 119, Safari 16.4 or newer can.");
+    throw new Error("this browser cannot unpack its data (no DecompressionStream). " +
+      "Chrome or Edge 111, Firefox 119, Safari 16.4 or newer can.");
   }
   const data = await unpack("main");
   document.getElementById("made").textContent = data.made ? `made ${visible(data.made)}` : "";
@@ -33,20 +35,31 @@ async function start() {
 class Page {
   constructor(data, rollouts) {
     this.rollouts = rollouts;
-    const views = [["results", "Results", () => resultsView(data)], ["curves", "Curves", () => curvesView(data)], ["rollouts", "Rollouts", () => [rollouts.node]]];
-    this.views = views.map(([name, label, make]) => ({
-      name, make,
-      tab: el("button", { role: "tab", id: `tab-${name}`, "aria-controls": `view-${name}`, onclick: () => this.open(name) }, label),
-      panel: el("div", { role: "tabpanel", id: `view-${name}`, class: `view ${name}`, "aria-labelledby": `tab-${name}`, hidden: true }),
-    }));
+    this.views = [
+      this.newView("results", "Results", () => resultsView(data)),
+      this.newView("curves", "Curves", () => curvesView(data)),
+      this.newView("rollouts", "Rollouts", () => [rollouts.node]),
+    ];
     document.getElementById("tabs").append(...this.views.map(({ tab }) => tab));
     document.getElementById("views").append(...this.views.map(({ panel }) => panel));
     this.help = document.getElementById("help");
-    this.help.append(el("h2", {}, "Keys"), terms(KEYS), el("h2", {}, "Filters"), terms(FILTERS.slice(1).map(([, name, text]) => [name, text])),
+    this.help.append(
+      el("h2", {}, "Keys"), terms(KEYS),
+      el("h2", {}, "Filters"), terms(FILTERS.slice(1).map(([, name, text]) => [name, text])),
       el("form", { method: "dialog" }, el("button", { autofocus: true }, "Close")));
     document.getElementById("help-button").addEventListener("click", () => this.help.showModal());
     document.addEventListener("keydown", (event) => this.key(event));
     addEventListener("hashchange", () => location.hash !== this.kept && this.restore());
+  }
+
+  /** A tab and its panel; `make()` gives what is in the panel when it is first opened. */
+  newView(name, label, make) {
+    const [tab, panel] = [`tab-${name}`, `view-${name}`];
+    return {
+      name, make,
+      tab: el("button", { role: "tab", id: tab, "aria-controls": panel, onclick: () => this.open(name) }, label),
+      panel: el("div", { role: "tabpanel", id: panel, class: `view ${name}`, "aria-labelledby": tab, hidden: true }),
+    };
   }
 
   open(name) {
@@ -98,7 +111,7 @@ class Page {
     const places = this.views.map(({ name }) => name);
     if (key === "?") return () => this.help.showModal();
     if (places[key - 1]) return () => this.open(places[key - 1]);
-    if (key === "/") return () => document.getElementById(this.view === "curves" ? "metric-filter" : this.openSearch())?.select();
+    if (key === "/") return () => this.search();
     if (target.role === "tab" && (key === "ArrowLeft" || key === "ArrowRight")) {
       const next = this.views.at((places.indexOf(this.view) + (key === "ArrowLeft" ? -1 : 1)) % places.length);
       return () => (this.open(next.name), next.tab.focus());
@@ -111,9 +124,10 @@ class Page {
     return null;
   }
 
-  openSearch() {
-    if (this.view !== "rollouts") this.open("rollouts");
-    return "search";
+  /** Go to the search of the view; the results have none, so theirs is that of the rollouts. */
+  search() {
+    if (this.view === "results") this.open("rollouts");
+    document.getElementById(this.view === "curves" ? "metric-filter" : "search")?.select();
   }
 }
 

@@ -6,7 +6,7 @@ function resultsView(data) {
   const lines = (texts) => el("ul", {}, texts.map((text) => el("li", {}, text)));
   return [
     data.summary?.length && el("section", { class: "summary" }, data.summary.map((text) => el("p", {}, text))),
-    data.notes?.length && el("section", { class: "notes", "aria-label": "Notes" }, el("h2", {}, "Notes"), lines(data.notes)),
+    data.notes?.length && el("section", { class: "notes" }, el("h2", {}, "Notes"), lines(data.notes)),
     data.tables?.length && section("Tables", data.tables.map(tableOf)),
     data.figures?.length && section("Figures", el("div", { class: "figures" }, data.figures.map(figureOf))),
     data.runs?.length && section("Runs", data.runs.map(runOf)),
@@ -36,7 +36,8 @@ function figureOf(figure) {
 /** Links to files beside the page; never to another place. */
 function filesOf(files) {
   if (!files?.length) return null;
-  const link = (name) => el("a", { href: "./" + name.toWellFormed().split("/").map(encodeURIComponent).join("/") }, name);
+  const address = (name) => "./" + name.toWellFormed().split("/").map(encodeURIComponent).join("/");
+  const link = (name) => el("a", { href: address(name) }, name);
   return el("p", { class: "files" }, "Files: ", files.flatMap((name, i) => [i > 0 && ", ", link(name)]));
 }
 

@@ -11,7 +11,6 @@ class RolloutsView {
     this.texts = new Blocks("texts", data.cuts);
     this.tokens = new Blocks("tokens", data.cuts);
     this.choice = { show: "all", run: "", set: "", stratum: "", q: "" };
-    this.shading = true;
     this.problem = null;
     this.moment = null;
     this.haystacks = this.problems.map((problem) =>
@@ -27,15 +26,22 @@ class RolloutsView {
 
   build() {
     const pick = (name) => (event) => this.set({ [name]: event.target.value });
-    this.search = el("input", { type: "search", id: "search", placeholder: "Search texts ( / )", "aria-label": "Search questions, answers, guidance and rollouts",
-      oninput: () => this.set({ q: this.search.value }) });
-    this.selects = FACETS.map(([name, label]) => el("select", { "aria-label": label, id: `facet-${name}`, onchange: pick(name) }));
-    this.chips = FILTERS.map(([key, label, help]) => el("button", { class: "chip", "data-filter": key, title: help,
-      onclick: () => this.set({ show: key }) }, label, " ", el("span", { class: "count" })));
+    this.search = el("input", {
+      type: "search", id: "search", placeholder: "Search texts ( / )",
+      "aria-label": "Search questions, answers, guidance and rollouts",
+      oninput: () => this.set({ q: this.search.value }),
+    });
+    this.selects = FACETS.map(([name, label]) =>
+      el("select", { "aria-label": label, id: `facet-${name}`, onchange: pick(name) }));
+    this.chips = FILTERS.map(([key, label, help]) => {
+      const attributes = { class: "chip", "data-filter": key, title: help, onclick: () => this.set({ show: key }) };
+      return el("button", attributes, label, " ", el("span", { class: "count" }));
+    });
+    this.shader = el("input", { type: "checkbox", id: "shading", checked: true, onchange: () => this.show() });
     this.said = el("p", { class: "muted said", role: "status", id: "found" });
     this.list = new RowList("Problems", ROW_HEIGHT, (problem) => this.row(problem), (problem) => {
       this.select(problem);
-      if (this.node.clientHeight > innerHeight) this.detail.scrollIntoView(); // it stands below the list on a narrow screen
+      if (this.node.clientHeight > innerHeight) this.detail.scrollIntoView(); // below the list on a narrow screen
     });
     this.detail = el("div", { class: "detail", id: "detail", tabindex: -1 });
     this.node = el("div", { class: "browser" },
@@ -56,8 +62,8 @@ class RolloutsView {
     const words = lower(this.choice.q.trim());
     const found = this.finds(words);
     const names = FACETS.map(([name]) => name);
-    const passes = (problem, without) =>
-      names.every((name) => name === without || !this.choice[name] || this.facet(problem, name) === this.choice[name]) &&
+    const fits = (problem, name) => !this.choice[name] || this.facet(problem, name) === this.choice[name];
+    const passes = (problem, without) => names.every((name) => name === without || fits(problem, name)) &&
       (without === "show" || problem.passes.has(this.choice.show));
     names.forEach((name, i) => this.options(this.selects[i], name, found.filter((problem) => passes(problem, name))));
     const open = found.filter((problem) => passes(problem, "show"));
@@ -97,7 +103,8 @@ class RolloutsView {
     const [read, all] = [this.readBlocks ?? 0, this.texts.length];
     const reading = read < all ? `; reading texts, ${Math.round((100 * read) / all)} %` : "";
     const searching = read < all && this.choice.q ? " (of what is read so far)" : "";
-    this.said.textContent = `${count(this.shown.length)} of ${count(this.problems.length)} problems${searching}${reading}`;
+    const shown = `${count(this.shown.length)} of ${count(this.problems.length)} problems`;
+    this.said.textContent = shown + searching + reading;
   }
 
   /** Unpack the texts of all rollouts, so that search finds them; the page stays usable meanwhile. */
@@ -124,9 +131,13 @@ class RolloutsView {
   row(problem) {
     const last = problem.moments.at(-1);
     const where = [problem.stratum || problem.set, this.runs.length > 1 && !this.choice.run && this.runs[problem.run]];
-    return [stateSign(last), el("span", { class: "name" }, problem.id), el("span", { class: "muted where" }, where.filter(Boolean).join(" · ")),
+    return [
+      stateSign(last),
+      el("span", { class: "name" }, problem.id),
+      el("span", { class: "muted where" }, where.filter(Boolean).join(" · ")),
       el("span", { class: "share", title: last && shares(last) }, last ? `${last.plainCorrect}/${last.plain}` : ""),
-      el("span", { class: "muted question" }, problem.question.slice(0, 160))];
+      el("span", { class: "muted question" }, problem.question.slice(0, 160)),
+    ];
   }
 
   /** Show a problem, at a step if one is named: the last one where something happened otherwise. */
@@ -138,7 +149,7 @@ class RolloutsView {
     this.changed();
   }
 
-  /** The step to begin with: the last in whose rollouts the search finds something, or that was rescued, or with guided rollouts, or the last of all. */
+  /** The step to begin with: the last where the search finds something, or was rescued, or with guidance, or of all. */
   telling(problem) {
     const words = lower(this.choice.q.trim());
     const texts = this.haystacks[problem.index].slice(this.fields);
@@ -169,86 +180,58 @@ class RolloutsView {
     this.changed();
   }
 
-  /** Draw the chosen problem; texts that are not unpacked yet follow. */
+  /** Draw the chosen problem; its rollouts follow when they are unpacked. */
   async show() {
-    const { problem, moment } = this;
-    if (!problem) return this.detail.replaceChildren(el("p", { class: "empty" }, "Choose a problem. Keys: j and k, [ and ], / and ?."));
-    const strip = moment && historyStrip(problem, moment, (other) => this.at(other));
-    const place = el("div", { class: "groups" }, el("p", { class: "muted" }, "Unpacking…"));
-    const held = this.detail.contains(document.activeElement) && document.activeElement.closest(".strip");
-    const same = this.drawn === problem;
-    const scrolled = this.detail.scrollTop;
-    this.detail.replaceChildren(this.head(problem), ...(moment ? [el("section", { class: "history", "aria-label": "History" },
-      strip, stripLegend(), el("p", { class: "now", "aria-live": "polite" }, el("b", {}, moment.label), ` ${STATES[moment.state]}; ${shares(moment)}`))] : []), place);
-    this.drawn = problem;
-    this.detail.scrollTop = same ? scrolled : 0;
-    const cell = strip?.querySelector("[aria-pressed=true]");
-    if (cell) strip.scrollTop = cell.offsetTop - strip.offsetTop - strip.clientHeight / 2;
-    if (held) cell?.focus();
-    if (!moment) return place.replaceChildren(el("p", { class: "empty" }, "This problem has no rollouts."));
-    const rollouts = await this.rollouts(moment);
-    if (this.problem === problem && this.moment === moment) place.replaceChildren(...this.groups(rollouts));
-  }
-
-  head(problem) {
-    const others = this.problems.filter((other) => other !== problem && other.id === problem.id && other.set === problem.set);
+    const { problem, moment, detail } = this;
+    if (!problem) return detail.replaceChildren(el("p", { class: "empty" }, "No problem is chosen; ? shows the keys."));
+    const same = (other) => other !== problem && other.id === problem.id && other.set === problem.set;
     const words = this.choice.q.trim();
-    const long = (problem.guidance ?? "").length > 600;
-    return el("section", { class: "problem", "aria-label": "Problem" },
-      el("h2", {}, problem.id),
-      el("p", { class: "muted facts" }, [this.runs[problem.run], problem.set, problem.stratum].filter(Boolean).join(" · "),
-        others.length > 0 && [" · also in ", others.map((other) => el("button", { class: "link", onclick: () => this.select(other) }, this.runs[other.run]))].flat()),
-      el("div", { class: "text question" }, nodes(marked(problem.question, words))),
-      el("dl", { class: "answer" }, el("dt", {}, "Answer"), el("dd", { class: "text" }, nodes(marked(problem.answer ?? "", words)))),
-      problem.guidance && el("details", { class: "guidance", open: !long }, el("summary", {}, "Guidance"),
-        el("div", { class: "text" }, nodes(marked(problem.guidance, words)))));
+    const head = problemHead(problem, this.runs, this.problems.filter(same), words, (other) => this.select(other));
+    const history = moment && historyOf(problem, moment, (other) => this.at(other));
+    const place = el("div", { class: "groups" }, el("p", { class: "empty" }, moment ? "Unpacking…" : "No rollouts."));
+    const held = detail.contains(document.activeElement) && document.activeElement.closest(".strip");
+    const scrolled = this.drawn === problem ? detail.scrollTop : 0;
+    this.drawn = problem;
+    detail.replaceChildren(...[head, history, place].filter(Boolean));
+    if (!moment) return;
+    const [strip, cell] = [history.querySelector(".strip"), history.querySelector("[aria-pressed=true]")];
+    strip.scrollTop = cell.offsetTop - strip.offsetTop - strip.clientHeight / 2;
+    if (held) cell.focus();
+    const rollouts = await this.rollouts(moment);
+    if (!place.isConnected) return;
+    const tools = el("label", {}, this.shader, " shade tokens by ratio");
+    place.replaceChildren(...rolloutGroups(rollouts, words, tools));
+    detail.scrollTop = scrolled;
   }
 
-  /** The rollouts of a step: their columns, texts and tokens, plain and guided apart. */
+  /** The rollouts of a step, as objects of their columns. */
   async rollouts(moment) {
     const all = await Promise.all(moment.rows.map(async (row) => {
-      const [texts, place] = await this.texts.holding(row);
-      const rollout = { text: texts.text[place] };
+      const rollout = {};
       for (const [name, column] of Object.entries(this.columns)) rollout[name] = column[row];
-      if (rollout.guided && this.shading) {
-        const [tokens, at] = await this.tokens.holding(row);
-        Object.assign(rollout, { pieces: tokens.pieces[at], ratios: tokens.ratios[at] });
+      const kinds = rollout.guided && this.shader.checked ? [this.texts, this.tokens] : [this.texts];
+      for (const blocks of kinds) {
+        const [block, place] = await blocks.holding(row);
+        for (const [name, column] of Object.entries(block)) rollout[name] = column[place];
       }
       return rollout;
     }));
     return all.sort((a, b) => b.greedy - a.greedy || a.index - b.index);
   }
 
-  groups(rollouts) {
-    const plain = rollouts.filter((rollout) => !rollout.guided);
-    const guided = rollouts.filter((rollout) => rollout.guided);
-    const words = this.choice.q.trim();
-    const column = (name, members) => el("section", { class: `group ${name.toLowerCase()}`, "aria-label": `${name} rollouts` },
-      el("h3", {}, name, " ", el("span", { class: "muted" }, `${members.filter((rollout) => rollout.correct).length} of ${members.length} correct`)),
-      el("div", { class: "cards" }, members.map((rollout) => rolloutCard(rollout, words))));
-    const shading = el("label", {}, el("input", { type: "checkbox", id: "shading", checked: this.shading, onchange: (event) => {
-      this.shading = event.target.checked;
-      this.show();
-    } }), " shade tokens by ratio");
-    const shaded = guided.some((rollout) => rollout.ratios);
-    return [
-      guided.length > 0 && el("div", { class: "shading muted" }, shading, shaded && shadeLegend()),
-      plain.length > 0 && column("Plain", plain),
-      guided.length > 0 && column("Guided", guided),
-    ].filter(Boolean);
-  }
-
-  /** What a link keeps, as [name, value] pairs. */
+  /** What a link keeps: names and values; empty ones are left out of it. */
   link() {
-    const { problem, moment } = this;
-    const chosen = problem ? { in: this.runs[problem.run], of: problem.set, problem: problem.id, at: moment?.label ?? "" } : {};
-    return { ...this.choice, show: this.choice.show === "all" ? "" : this.choice.show, ...chosen };
+    const { problem, moment, choice } = this;
+    const show = choice.show === "all" ? "" : choice.show;
+    if (!problem) return { ...choice, show };
+    return { ...choice, show, in: this.runs[problem.run], of: problem.set, problem: problem.id, at: moment?.label };
   }
 
   /** Take up what a link keeps; names that are not here are left out. */
   restore(kept) {
     const same = (value, name) => value.toWellFormed() === kept.get(name); // an address holds no half surrogate pairs
-    const known = (name) => this.problems.map((problem) => this.facet(problem, name)).find((value) => same(value, name));
+    const values = (name) => this.problems.map((problem) => this.facet(problem, name));
+    const known = (name) => values(name).find((value) => same(value, name));
     this.choice.q = kept.get("q") ?? "";
     this.choice.show = FILTERS.some(([key]) => key === kept.get("show")) ? kept.get("show") : "all";
     for (const [name] of FACETS) this.choice[name] = known(name) ?? "";
