@@ -50,6 +50,20 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
     return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
 
 
+def messages_of(problem: Problem, config: PromptsConfig, *, guided: bool) -> list[dict[str, str]]:
+    """The prompt as a chat: system prompt, then the question with (guided) its guidance; ValueError where it has none."""
+    question = problem.question
+    if guided:
+        if problem.guidance is None:
+            raise ValueError(f"problem {problem.id!r} has no guidance")
+        before, rest = config.guided_template.split("{question}")
+        fill = lambda part: part.replace("{guidance}", problem.guidance or "")  # noqa: E731
+        question = fill(before) + question + fill(rest)
+    system = SYSTEM_PROMPTS.get(config.system, config.system)
+    messages = [{"role": "system", "content": system}] if system else []
+    return [*messages, {"role": "user", "content": question}]
+
+
 class Prompts:
     """Renders problems for one tokenizer.
 
@@ -64,7 +78,6 @@ class Prompts:
     def __init__(self, tokenizer: Any, config: PromptsConfig) -> None:
         self.tokenizer = tokenizer
         self.config = config
-        self.system = SYSTEM_PROMPTS.get(config.system, config.system)
         self.chat_template = _chat_template(tokenizer, config.chat_template)
         if tokenizer.eos_token_id is None:
             raise ValueError(
@@ -73,15 +86,7 @@ class Prompts:
 
     def text(self, problem: Problem, *, guided: bool) -> str:
         """The prompt as text: system prompt, question and (guided) guidance in the chat template."""
-        question = problem.question
-        if guided:
-            if problem.guidance is None:
-                raise ValueError(f"problem {problem.id!r} has no guidance")
-            before, rest = self.config.guided_template.split("{question}")
-            fill = lambda part: part.replace("{guidance}", problem.guidance or "")  # noqa: E731
-            question = fill(before) + question + fill(rest)
-        messages = [{"role": "system", "content": self.system}] if self.system else []
-        messages.append({"role": "user", "content": question})
+        messages = messages_of(problem, self.config, guided=guided)
         try:
             text = self.tokenizer.apply_chat_template(
                 messages, chat_template=self.chat_template, tokenize=False, add_generation_prompt=True

@@ -91,7 +91,11 @@ print(f"\\n{seconds} {sorted(heavy)}")
 
 
 @pytest.mark.parametrize(
-    "module", ["guide_rl", "guide_rl.algorithm", "guide_rl.config", "guide_rl.run_folder", "guide_rl.analysis.curves"]
+    "module",
+    [
+        *("guide_rl", "guide_rl.algorithm", "guide_rl.config", "guide_rl.run_folder"),
+        *("guide_rl.analysis.curves", "guide_rl.evaluation.running"),
+    ],
 )
 def test_light_modules_do_not_import_torch(module):
     assert run_python(f"import sys, {module}; print('torch' in sys.modules)").strip() == "False"

@@ -10,7 +10,7 @@ import json
 import queue
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,6 +83,9 @@ class Estimate:
     """About their price, with replies of full length; None where a price or the limit is unknown."""
 
 
+ChatRequest = tuple[str, Messages] | tuple[str, Messages, Mapping[str, Any]]
+"""A key, which is any name that comes out again with the answer; messages; and, maybe, parameters of this request alone."""
+
 _Answer = tuple[bytes, ChatReply | ChatError | ChatStopped]
 """The digest of a request, and what became of it."""
 
@@ -96,13 +99,14 @@ class ChatClient:
     Args:
         config: the endpoint and how to ask it.
         cache: the file of replies; processes may share it.
+        empty: whether an empty reply is one; else it is tried again.
 
     Raises:
         ValueError: the cache file is damaged or something else.
     """
 
-    def __init__(self, config: ChatConfig, *, cache: str | Path) -> None:
-        self.config = config
+    def __init__(self, config: ChatConfig, *, cache: str | Path, empty: bool = False) -> None:
+        self.config, self._empty = config, empty
         self._parameters: dict[str, Any] = {"temperature": config.temperature, "max_tokens": config.max_tokens}
         self._parameters = {k: v for k, v in self._parameters.items() if v is not None} | config.parameters
         self._longest_reply = self._parameters.get("max_tokens") or config.parameters.get("max_completion_tokens")
@@ -130,14 +134,14 @@ class ChatClient:
             loop.close()
         self._cache.close()
 
-    def ask(self, requests: Iterable[tuple[str, Messages]]) -> Iterator[tuple[str, ChatReply | ChatError]]:
+    def ask(self, requests: Iterable[ChatRequest]) -> Iterator[tuple[str, ChatReply | ChatError]]:
         """Answer requests, in the order in which the answers come.
 
         A request is read when there is room for it, at most `config.concurrency` in flight; equal ones in flight at once are
         asked once. A reply is in the cache before it is yielded. Closing the generator cancels what is in flight.
 
         Args:
-            requests: (key, messages); the key is any name that comes out again with the answer.
+            requests: those that differ in their parameters only are not equal.
 
         Raises:
             ChatStopped: no further request can be answered; replies until then are in the cache.
@@ -153,14 +157,14 @@ class ChatClient:
                     yield from self._handed_out(in_flight.pop(digest)[1], outcome)
                 elif (request := next(unread, None)) is None:
                     more = False
-                elif (digest := self._digest(request[1])) in in_flight:
+                elif (digest := self._digest(*request[1:])) in in_flight:
                     in_flight[digest][1].append(request[0])
                 elif row := self._stored(digest):
                     self._counts["cached"] += 1
                     yield request[0], ChatReply(*row, cached=True)
                 else:
                     loop = self._started()
-                    future = asyncio.run_coroutine_threadsafe(self._answer(digest, request[1]), loop)
+                    future = asyncio.run_coroutine_threadsafe(self._answer(digest, *request[1:]), loop)
                     in_flight[digest] = future, [request[0]]
                     future.add_done_callback(done.put)
         finally:
@@ -179,13 +183,13 @@ class ChatClient:
                 self._counts["cached"] += outcome.cached
                 outcome = replace(outcome, cached=True)
 
-    def estimate(self, requests: Iterable[tuple[str, Messages]]) -> Estimate:
+    def estimate(self, requests: Iterable[ChatRequest]) -> Estimate:
         """What `ask` would use for these requests, without asking; needs no API key."""
         seen: set[bytes] = set()
         total = prompt_tokens = 0
-        for _, messages in requests:
+        for _, messages, *parameters in requests:
             total += 1
-            digest = self._digest(messages)
+            digest = self._digest(messages, *parameters)
             if digest not in seen and self._cache.get(digest) is None:
                 seen.add(digest)
                 prompt_tokens += estimate_tokens(messages)
@@ -200,10 +204,12 @@ class ChatClient:
         counts = {name: self._counts[name] for name in names}
         return Spent(**counts, cost=self.config.cost(counts["prompt_tokens"], counts["completion_tokens"]))
 
-    def _digest(self, messages: Messages) -> bytes:
+    def _digest(self, messages: Messages, parameters: Mapping[str, Any] | None = None) -> bytes:
         """What a reply depends on (not where the model is served), hashed."""
         digest = self._hash.copy()
         digest.update(_canonical([dict(message) for message in messages]))
+        if parameters:
+            digest.update(_canonical(dict(parameters)))
         return digest.digest()
 
     def _stored(self, digest: bytes) -> Row | None:
@@ -214,7 +220,7 @@ class ChatClient:
     def _started(self) -> asyncio.AbstractEventLoop:
         """The event loop, in a thread of its own; started with the first request that the cache cannot answer."""
         if self._loop is None:
-            self._endpoint = Endpoint(self.config, self._parameters)
+            self._endpoint = Endpoint(self.config, self._parameters, empty=self._empty)
             self._limits = Limits(self.config, self._longest_reply)
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name="chat", daemon=True)
@@ -230,7 +236,7 @@ class ChatClient:
         await self._endpoint.close()
         await asyncio.get_running_loop().shutdown_asyncgens()
 
-    async def _answer(self, digest: bytes, messages: Messages) -> _Answer:
+    async def _answer(self, digest: bytes, messages: Messages, parameters: Mapping[str, Any] | None = None) -> _Answer:
         """Try a request until it is answered and its reply stored, or until it has failed for good."""
         prompt_tokens = estimate_tokens(messages)
         tries = 0
@@ -241,7 +247,7 @@ class ChatClient:
                 return digest, ChatReply(*row, cached=True)
             self._counts["retried"] += tries > 0
             tries += 1
-            outcome = await self._endpoint.send(messages)
+            outcome = await self._endpoint.send(messages, parameters)
             if not isinstance(outcome, Fault):
                 return digest, self._replied(digest, outcome, taken)
             self._limits.settle(taken, prompt_tokens)

@@ -71,17 +71,18 @@ class Endpoint:
     Args:
         config: the endpoint.
         parameters: fields of each request besides model and messages.
+        empty: whether an empty reply is one.
 
     Raises:
         ValueError: there is no API key.
     """
 
-    def __init__(self, config: ChatConfig, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, config: ChatConfig, parameters: Mapping[str, Any], *, empty: bool = False) -> None:
         import openai
 
         from guide_rl.chat.bounded import BoundedClient
 
-        self._config, self._parameters = config, parameters
+        self._config, self._parameters, self._empty = config, parameters, empty
         self._key = api_key(config.api_key_env)
         self._redaction = Redaction(self._key)
         self._answered = False
@@ -102,8 +103,11 @@ class Endpoint:
         """Close the connections."""
         await self._api.close()
 
-    async def send(self, messages: Messages) -> Row | Fault:
-        """Send a request once. Errors end here, as words: theirs hold the request, which holds the key."""
+    async def send(self, messages: Messages, parameters: Mapping[str, Any] | None = None) -> Row | Fault:
+        """Send a request once, maybe with parameters of its own.
+
+        Errors end here, as words: theirs hold the request, which holds the key.
+        """
         import openai
 
         from guide_rl.chat.bounded import TooLarge
@@ -113,7 +117,7 @@ class Endpoint:
                 response = await self._api.chat.completions.with_raw_response.create(
                     model=self._config.model,
                     messages=[dict(message) for message in messages],  # type: ignore[misc]
-                    extra_body=self._parameters,
+                    extra_body={**self._parameters, **(parameters or {})},
                 )
             return self._read(response.content, messages)
         except TimeoutError:
@@ -176,7 +180,7 @@ class Endpoint:
             return Fault(f"not a chat completion: {said}", retry=True, stop="check chat.base_url" if page else "")
         if refusal or finish == "content_filter":
             return Fault(self._words(f"the endpoint refused ({finish}): {refusal or text}"))
-        if finish not in ("stop", "length") or (finish == "stop" and not text.strip()):
+        if finish not in ("stop", "length") or (finish == "stop" and not text.strip() and not self._empty):
             return Fault(self._words(f"not a whole reply (finish_reason {finish}): {text or 'empty'}"), retry=True)
         if len(self._key) >= SHORTEST_SECRET:
             text = self._redaction.redacted(text)

@@ -90,7 +90,24 @@ class EvaluateRecipe:
             (self.chat is not None) == (self.sampler == "chat"),
             "chat goes with sampler chat: set both, such as sampler=chat chat.base_url=http://127.0.0.1:8000/v1, or neither",
         )
+        if self.chat is not None:
+            self._check_chat(self.chat)
         require(not self.vllm or self.sampler == "vllm", "vllm holds settings of sampler vllm; set that, or drop them")
+
+    def _check_chat(self, chat: ChatConfig) -> None:
+        """Refuse settings of the server that are the recipe's."""
+        require(not chat.model, "chat.model is set, and models has the names of the models; remove it")
+        for name, usual in (("temperature", 0.0), ("max_tokens", 1024)):
+            require(
+                getattr(chat, name) in (None, usual),
+                f"chat.{name} is set; set {name} of this recipe, or null for a server that takes none",
+            )
+        own = sorted({"seed", "stop", "top_p", "top_k"} & set(chat.parameters))
+        require(not own, f"chat.parameters holds {', '.join(own)}, which this recipe sends itself; remove it")
+        require(
+            self.prompts.chat_template is None,
+            "prompts.chat_template is set, and a server has its own; remove it, or set it where the server starts",
+        )
 
     @property
     def runs_of_greedy(self) -> int:

@@ -13,8 +13,8 @@ from guide_rl.config.texts import TEACHER_PROMPT
 class ChatConfig:
     """An OpenAI-compatible chat endpoint, and how it is asked."""
 
-    model: str
-    """The model's name, as the endpoint knows it."""
+    model: str = ""
+    """The model's name, as the endpoint knows it; empty in `guide evaluate`, where models has the names."""
     base_url: str = "https://api.openai.com/v1"
     """Where the endpoint is, up to and without /chat/completions; a local server's is like http://127.0.0.1:8000/v1."""
     api_key_env: str | None = "OPENAI_API_KEY"
@@ -52,7 +52,6 @@ class ChatConfig:
         at_least_0 = ("temperature", "backoff_s", "backoff_max_s", "prompt_price", "completion_price")
         require_range(self, lambda v: v >= 0, "at least 0", *at_least_0, prefix="chat.")
         require_range(self, lambda v: v > 0, "above 0", "timeout_s", prefix="chat.")
-        require(bool(self.model.strip()), "chat.model is empty; name the model as the endpoint knows it")
         require(
             re.fullmatch(r"https?://[^\s/@?#]+[^\s@?#]*", self.base_url) is not None,
             "chat.base_url must be like http://127.0.0.1:8000/v1: http or https, and no user name, password or query in it",
@@ -114,3 +113,7 @@ class GuidanceRecipe:
         needed = "chat" if self.writer == "teacher" else "model"
         first = {"chat": "chat.model=gpt-4o", "model": "model.path=runs/sft/model"}[needed]
         require(getattr(self, needed) is not None, f"writer {self.writer} needs {needed}; set it, such as {first}")
+        require(
+            self.chat is None or bool(self.chat.model.strip()),
+            "chat.model is empty; name the model as the endpoint knows it, such as chat.model=gpt-4o",
+        )

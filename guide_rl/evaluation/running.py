@@ -67,7 +67,7 @@ def evaluate_models(recipe: EvaluateRecipe, *, again: bool = False, console: Con
                 for problem in benchmark.problems:
                     grader.check(problem)
             evaluator = Evaluator(recipe, folder, progress, grader, interrupts)
-            evaluator.run(ways, benchmarks, asked)
+            evaluator.run(ways, asked)
             results = list(folder.results.values())
     print_table(recipe, models, results)
     return folder.run
@@ -100,7 +100,7 @@ class Evaluator:
         self.failed: list[str] = []
         self._started, self._due = time.monotonic(), 0.0
 
-    def run(self, ways: Models, benchmarks: Sequence[Benchmark], asked: dict[EvaluatedModel, Asked]) -> None:
+    def run(self, ways: Models, asked: dict[EvaluatedModel, Asked]) -> None:
         """Sample, grade and write down.
 
         Raises:
@@ -126,7 +126,7 @@ class Evaluator:
         try:
             for model, works in plan.items():
                 if works:
-                    self._measure(ways, model, benchmarks, works)
+                    self._measure(ways, model, works)
         except (KeyboardInterrupt, OSError, MemoryError):
             self.progress.note(f"stopped at {self.done:,} of {whole:,} rollouts; the same command goes on")
             raise
@@ -149,18 +149,16 @@ class Evaluator:
                 works += [Work(name, setting, missing)] if missing else []
         return works
 
-    def _measure(
-        self, ways: Models, model: EvaluatedModel, benchmarks: Sequence[Benchmark], works: Sequence[Work]
-    ) -> None:
+    def _measure(self, ways: Models, model: EvaluatedModel, works: Sequence[Work]) -> None:
         """Load a model and sample what is left of it."""
         self.progress.phase("loading", str(model))
-        with ways.opened(model, benchmarks) as opened:
+        with ways.opened(model) as opened:
             for work in works:
                 self.progress.phase("sampling", f"{model}: {work.benchmark}, {work.setting}")
                 stream = sample_setting(
                     work.problems,
                     opened.prompt_ids,
-                    opened.sampler_for(work.setting),
+                    opened.sampler_for(work.setting, work.problems),
                     self.grader,
                     work.setting,
                     seed=self.recipe.seed,

@@ -5,17 +5,20 @@ Each checks a model without loading it, so that what cannot work fails before an
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from guide_rl.chat.client import ChatClient
+from guide_rl.chat.endpoint import api_key
 from guide_rl.config import EvaluateRecipe, ModelConfig
 from guide_rl.evaluation import PromptIds, Setting
 from guide_rl.evaluation.benchmarks import Benchmark
 from guide_rl.evaluation.models import EvaluatedModel
-from guide_rl.prompts import Prompts, load_tokenizer
+from guide_rl.prompts import Prompts, load_tokenizer, messages_of
+from guide_rl.samplers.chat import ChatSampler
 from guide_rl.types import Problem, Sampler
 
 
@@ -35,8 +38,8 @@ class Asked:
 class Opened:
     """A model that is ready."""
 
-    sampler_for: Callable[[Setting], Sampler]
-    """Setting -> an idle sampler."""
+    sampler_for: Callable[[Setting, Sequence[Problem]], Sampler]
+    """Setting and what will be asked -> an idle sampler."""
     prompt_ids: PromptIds
     """(problem, guided) -> token ids."""
 
@@ -48,7 +51,7 @@ class Models(Protocol):
         """What the model will be asked; raises ValueError or OSError, which name the model, where that cannot work."""
         ...
 
-    def opened(self, model: EvaluatedModel, benchmarks: Sequence[Benchmark]) -> Any:
+    def opened(self, model: EvaluatedModel) -> AbstractContextManager[Opened]:
         """A context in which the model is `Opened`."""
         ...
 
@@ -101,7 +104,7 @@ class TransformersModels:
             CausalLM(AutoModelForCausalLM.from_config(config, trust_remote_code=self._recipe.model.trust_remote_code))
 
     @contextmanager
-    def opened(self, model: EvaluatedModel, benchmarks: Sequence[Benchmark]) -> Iterator[Opened]:
+    def opened(self, model: EvaluatedModel) -> Iterator[Opened]:
         """Load the weights."""
         from guide_rl.policy import autocast, load_policy, pick_device
         from guide_rl.samplers.transformers import TransformersSampler
@@ -113,7 +116,7 @@ class TransformersModels:
             policy = load_policy(config, device=device, seed=0)
         prompts = Prompts(policy.tokenizer, recipe.prompts)
 
-        def sampler_for(setting: Setting) -> Sampler:
+        def sampler_for(setting: Setting, problems: Sequence[Problem]) -> Sampler:
             return TransformersSampler(
                 model=policy.model,
                 tokenizer=policy.tokenizer,
@@ -150,7 +153,7 @@ class VLLMModels(TransformersModels):
             raise ValueError(f"{model.path} is a LoRA adapter; merge it first: guide export {model.path} FOLDER")
 
     @contextmanager
-    def opened(self, model: EvaluatedModel, benchmarks: Sequence[Benchmark]) -> Iterator[Opened]:
+    def opened(self, model: EvaluatedModel) -> Iterator[Opened]:
         """Load the weights into an engine of its own."""
         from guide_rl.policy import pick_device, precision
         from guide_rl.samplers.vllm import VLLMSampler, vllm_engine
@@ -163,7 +166,7 @@ class VLLMModels(TransformersModels):
         options = {"dtype": dtype, "trust_remote_code": config.trust_remote_code} | recipe.vllm
         with naming(model), vllm_engine(model.path, options) as engine:
 
-            def sampler_for(setting: Setting) -> Sampler:
+            def sampler_for(setting: Setting, problems: Sequence[Problem]) -> Sampler:
                 return VLLMSampler(
                     engine=engine,
                     tokenizer=tokenizer,
@@ -177,7 +180,61 @@ class VLLMModels(TransformersModels):
             yield Opened(sampler_for, prompts.ids)
 
 
-WAYS: dict[str, Callable[[EvaluateRecipe], Models]] = {"transformers": TransformersModels, "vllm": VLLMModels}
+class ChatModels:
+    """Models of an OpenAI-compatible server, known by their names.
+
+    Raises:
+        ValueError: the client is not installed, or there is no API key.
+    """
+
+    def __init__(self, recipe: EvaluateRecipe) -> None:
+        assert recipe.chat is not None
+        self._recipe, self._chat = recipe, recipe.chat
+        if find_spec("openai") is None:
+            raise ValueError("sampler chat needs the package openai: pip install 'guide-rl[guidance]'")
+        api_key(self._chat.api_key_env)
+
+    def check(self, model: EvaluatedModel, benchmarks: Sequence[Benchmark]) -> Asked:
+        """Nothing is known of a server's model before it is asked; every problem is."""
+        return Asked({benchmark.name: benchmark.problems for benchmark in benchmarks}, None)
+
+    @contextmanager
+    def opened(self, model: EvaluatedModel) -> Iterator[Opened]:
+        """A client, one for each setting; its replies are stored in the run folder."""
+        recipe = self._recipe
+        cache = Path(recipe.run).expanduser() / "cache"
+        cache.mkdir(exist_ok=True)
+        extra = {
+            "top_p": recipe.top_p if recipe.top_p < 1 else None,
+            "top_k": recipe.top_k or None,
+            "stop": recipe.stop or None,
+        }
+        sent = {name: value for name, value in extra.items() if value is not None}
+        with ExitStack() as client:
+
+            def sampler_for(setting: Setting, problems: Sequence[Problem]) -> Sampler:
+                client.close()
+                chat = replace(
+                    self._chat,
+                    model=model.path,
+                    temperature=None if self._chat.temperature is None else setting.temperature,
+                    max_tokens=None if self._chat.max_tokens is None else recipe.max_tokens,
+                    parameters=sent | self._chat.parameters,
+                )
+                by_id = {problem.id: problem for problem in problems}
+                return ChatSampler(
+                    client.enter_context(ChatClient(chat, cache=cache / "replies.sqlite", empty=True)),
+                    lambda name, guided: tuple(messages_of(by_id[name], recipe.prompts, guided=guided)),
+                )
+
+            yield Opened(sampler_for, lambda problem, guided: ())
+
+
+WAYS: dict[str, Callable[[EvaluateRecipe], Models]] = {
+    "transformers": TransformersModels,
+    "vllm": VLLMModels,
+    "chat": ChatModels,
+}
 """Value of the recipe's `sampler` -> how models are sampled."""
 
 

@@ -76,6 +76,7 @@ class VLLMSampler:
             "stop_token_ids": sorted(eos),
             "top_p": top_p,
             "top_k": top_k,
+            "skip_special_tokens": False,  # stop strings may lie in them
             "logprobs": 0,
         }
         self._requests: dict[str, Request] = {}
