@@ -60,13 +60,17 @@ def score_rows(
     Returns:
         [N, T] scores with T the longest rollout.
     """
-    hidden = _hidden_shared if share_prompts else _hidden_whole
-    hidden_NTD = hidden(policy, rows)
+    hidden_NTD = hidden_states(policy, rows, share_prompts=share_prompts)
     tokens_NT, mask_NT = _pad([row.token_ids for row in rows], policy.device, "right")
     values = _score_tokens(policy, hidden_NTD[mask_NT], tokens_NT[mask_NT], temperature, entropy)
     blank_NT = torch.zeros(mask_NT.shape, dtype=torch.float32, device=policy.device)
     scores = [blank_NT.masked_scatter(mask_NT, value) for value in values]
     return TokenScores(scores[0], scores[1] if entropy else None, mask_NT)
+
+
+def hidden_states(policy: Policy, rows: Sequence[Row], *, share_prompts: bool = True) -> Tensor:
+    """The states from which the head predicts each rollout token, [N, T, D]; padded places hold anything."""
+    return (_hidden_shared if share_prompts else _hidden_whole)(policy, rows)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,12 @@ class Scorer:
             return score_rows(
                 policy, rows, temperature=self.temperature, entropy=entropy, share_prompts=self.share_prompts
             )
+
+    def hidden(self, policy: Policy, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+        """`hidden_states` of a micro-batch, and which of its tokens are real: [N, T, D] and [N, T]."""
+        with self.autocast():
+            hidden_NTD = hidden_states(policy, rows, share_prompts=self.share_prompts)
+        return hidden_NTD, _pad([row.token_ids for row in rows], policy.device, "right")[1]
 
     def score_all(self, policy: Policy, rows: Sequence[Row]) -> list[Tensor]:
         """Log-probs of any number of rows, each [T] of its own length, without gradient."""

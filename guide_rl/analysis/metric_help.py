@@ -99,6 +99,13 @@ METRICS = {
     "kl": Meaning(
         "k3 estimate of KL to the reference policy over `loss.kl_rows`, nats per token; only with `loss.beta`",
     ),
+    "critic/value": Meaning("mean of the critic's values before the update", "near the mean reward", "far from it"),
+    "critic/explained_variance": Meaning(
+        "1 - Var(R - V) / Var(R) over the tokens of a step, before the update", "rises towards 1", "at or below 0"
+    ),
+    "critic/loss": Meaning("half the squared error of the values, clipped, mean over tokens", "falls"),
+    "critic/clip_fraction": Meaning("share of tokens whose value the value clip holds back", "a few %", "above 0.3"),
+    "critic/grad_norm": Meaning("gradient norm of the critic before clipping", "", "spikes"),
     "learning_rate": Meaning("learning rate of the step"),
     "optimizer_steps": Meaning(
         "optimizer steps taken; 0 when the filter left nothing",

@@ -12,6 +12,7 @@ from guide_rl.config.shared import CheckpointsConfig, GradingConfig, LoraConfig,
 from guide_rl.config.texts import CHAT_TEMPLATES, GUIDED_TEMPLATE, SYSTEM_PROMPTS, TEACHER_PROMPT
 from guide_rl.config.train import (
     BudgetConfig,
+    CriticConfig,
     EvaluationConfig,
     GuidanceConfig,
     LossConfig,
@@ -29,6 +30,7 @@ __all__ = [
     "BudgetConfig",
     "ChatConfig",
     "CheckpointsConfig",
+    "CriticConfig",
     "DuplicatesConfig",
     "EvaluateRecipe",
     "EvaluationConfig",

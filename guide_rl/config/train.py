@@ -65,6 +65,10 @@ class GuidanceConfig:
 class LossConfig:
     """The objective (paper, equation 6) and its switches."""
 
+    advantages: Literal["grpo", "gae", "psr", "nsr", "w_reinforce"] = "grpo"
+    """What a rollout is worth: relative to its group (GRPO), by a critic (PPO; see critic), or, without a baseline: correct rollouts only, incorrect ones only, or both."""
+    correct_weight: float = 0.1
+    """The lambda of advantages w_reinforce: what a correct rollout weighs beside an incorrect one."""
     normalize_std: bool = True
     """Divide the group's advantages by its standard deviation."""
     baseline: Literal["joint", "plain", "leave_one_out"] = "joint"
@@ -105,7 +109,7 @@ class LossConfig:
     """Old log-probs: recomputed by the trainer under the prompt that sampled (exact), or the sampler's own (cheaper)."""
 
     def __post_init__(self) -> None:
-        at_least_0 = ("clip_low", "clip_high", "beta", "entropy_coef")
+        at_least_0 = ("clip_low", "clip_high", "beta", "entropy_coef", "correct_weight")
         require_range(self, lambda v: v >= 0, "at least 0", *at_least_0, prefix="loss.")
         require_range(self, lambda v: v > 0, "above 0", "ratio_cap", "reshape_constant", prefix="loss.")
         require_range(self, lambda v: 0 < v < 100, "between 0 and 100", "reshape_percentile", prefix="loss.")
@@ -133,6 +137,35 @@ class LossConfig:
             "loss.guided_ratio plain needs old log-probs of guided rows under the plain prompt, which no sampler has; "
             "set loss.old_logprobs to recomputed",
         )
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    """The critic of PPO and Guide-PPO (algorithm 3); used with loss.advantages gae. It sees the plain prompt for guided rollouts, too."""
+
+    backbone: Literal["own", "shared"] = "own"
+    """A copy of the policy of its own, or the policy's layers, which then learn the values besides."""
+    learning_rate: float = 1e-5
+    """Learning rate of the critic (of its head alone where the backbone is shared)."""
+    gamma: float = 1.0
+    """Discount of a token's reward by the next."""
+    lam: float = 0.95
+    """The lambda of generalised advantage estimation: 1 is the return less the value, 0 one step ahead."""
+    clip: float | None = 0.5
+    """A value gains nothing by moving further than this from what it was; null means no clip."""
+    coef: float = 0.5
+    """Weight of the value loss beside the policy's where the backbone is shared."""
+    warmup_steps: int = 0
+    """First steps in which the critic learns and the policy does not."""
+    rows: Literal["all", "plain"] = "all"
+    """Rollouts whose returns the critic is fitted on; returns of guided ones say more than the plain prompt deserves."""
+    whiten: bool = True
+    """Shift and scale the advantages of a step's tokens, plain and guided together, to mean 0 and variance 1."""
+
+    def __post_init__(self) -> None:
+        require_range(self, lambda v: v > 0, "above 0", "learning_rate", "clip", prefix="critic.")
+        require_range(self, lambda v: 0 <= v <= 1, "from 0 to 1", "gamma", "lam", prefix="critic.")
+        require_range(self, lambda v: v >= 0, "at least 0", "coef", "warmup_steps", prefix="critic.")
 
 
 @dataclass(frozen=True)
@@ -222,6 +255,7 @@ class TrainRecipe:
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     grading: GradingConfig = field(default_factory=GradingConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
@@ -250,9 +284,14 @@ class TrainRecipe:
             not (self.guidance.trigger == "never" and self.problems.require_guidance),
             "problems.require_guidance asks for guidance that guidance.trigger never does not use; drop one of them",
         )
+        require(
+            self.loss.advantages == "grpo" or not self.loss.filter_uniform,
+            f"loss.filter_uniform leaves out groups of equal rewards, from which loss.advantages {self.loss.advantages} learns; "
+            "set it to false",
+        )
         group_size = self.sampling.k + (0 if self.guidance.trigger == "never" else self.k_guided)
         require(
-            group_size >= 2,
+            group_size >= 2 or self.loss.advantages != "grpo",
             "sampling.k is 1 and nothing is guided: a group of one rollout has no group-relative advantage; raise sampling.k",
         )
 

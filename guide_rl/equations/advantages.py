@@ -1,4 +1,4 @@
-"""Group-relative advantages: rewards of one group in, one advantage per rollout out (paper, equation 3).
+"""Advantages: group-relative ones (paper, equation 3), PSR and NSR, and a critic's (algorithm 3).
 
 Plain and guided rollouts of a problem form one group. Departures from the textbook: the standard deviation
 is the sample one (n - 1), and a group of equal rewards gives exactly 0 instead of rounding noise over eps.
@@ -62,3 +62,43 @@ def group_advantages(
     if normalize_std:
         advantages = advantages / (rewards.std(correction=1) + eps)
     return advantages.to(dtype)
+
+
+def sample_reinforcement(correct_G: Tensor, *, correct_weight: float, incorrect_weight: float) -> Tensor:
+    """PSR, NSR and W-REINFORCE (arXiv 2506.01347): A = correct_weight where correct, -incorrect_weight where not.
+
+    PSR is (1, 0), NSR (0, 1), W-REINFORCE (lambda, 1). There is no baseline, so uniform groups teach, too. The caller
+    leaves rollouts of weight 0 out of the loss and its normaliser, as the authors' code does.
+
+    Shapes: correct_G [G] bool -> [G] float64.
+    """
+    right, wrong = torch.tensor([correct_weight, -incorrect_weight], dtype=torch.float64)
+    return torch.where(correct_G, right, wrong)
+
+
+def gae(reward: float, values_T: Tensor, *, gamma: float, lam: float) -> Tensor:
+    """Generalised advantage estimation over the tokens of one rollout whose reward comes with its last token.
+
+    delta_t = r_t + gamma V_{t+1} - V_t, A_t = sum_l (gamma lam)^l delta_{t+l} (arXiv 1506.02438, equation 16); r is 0 but
+    for the last token, and V is 0 after it. V_t is the value before token t, so returns are A_t + V_t.
+
+    Shapes: values_T [T], T >= 1 -> [T] in the values' dtype, computed in float64, without gradient.
+    """
+    values = values_T.detach().double().tolist()
+    advantages, later, following = [0.0] * len(values), 0.0, 0.0
+    for t in reversed(range(len(values))):
+        now = reward if t == len(values) - 1 else 0.0
+        later = now + gamma * following - values[t] + gamma * lam * later
+        advantages[t], following = later, values[t]
+    return torch.tensor(advantages, dtype=torch.float64).to(values_T)
+
+
+def whiten(advantages: list[Tensor], eps: float = 1e-8) -> list[Tensor]:
+    """Shift and scale the advantages of all tokens of a batch, plain and guided together, to mean 0 and variance 1.
+
+    (A - mean) / (std + eps) with the sample standard deviation; a single token, or equal ones, give 0.
+    Shapes: a list of [T] -> the same shapes.
+    """
+    flat = torch.cat(advantages).double()
+    std = flat.std(correction=1) if flat.numel() > 1 else torch.zeros((), dtype=torch.float64)
+    return [((advantages_T.double() - flat.mean()) / (std + eps)).to(advantages_T) for advantages_T in advantages]

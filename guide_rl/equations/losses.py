@@ -17,28 +17,33 @@ from guide_rl.equations.ratios import Logprobs
 
 
 def clipped_surrogate(
-    ratio_NT: Tensor, advantages_N: Tensor, clip_N: Tensor, *, clip_low: float, clip_high: float
+    ratio_NT: Tensor, advantages: Tensor, clip_N: Tensor, *, clip_low: float, clip_high: float
 ) -> Tensor:
     """min[w A, clip(w, 1 - clip_low, 1 + clip_high) A] in the rows of `clip_N`, w A in the others (equations 4 to 6).
 
-    Shapes: ratio_NT [N, T], advantages_N [N] (cast to the ratio's dtype), clip_N [N] bool -> [N, T].
+    Shapes: ratio_NT [N, T], advantages [N] or, token by token, [N, T] (cast to the ratio's dtype), clip_N [N] bool -> [N, T].
     """
-    advantages_N1 = advantages_N.to(ratio_NT.dtype)[:, None]
-    free_NT = ratio_NT * advantages_N1
-    clipped_NT = ratio_NT.clamp(1 - clip_low, 1 + clip_high) * advantages_N1
+    advantages = _by_token(advantages).to(ratio_NT.dtype)
+    free_NT = ratio_NT * advantages
+    clipped_NT = ratio_NT.clamp(1 - clip_low, 1 + clip_high) * advantages
     return torch.where(clip_N[:, None], torch.minimum(free_NT, clipped_NT), free_NT)
 
 
 @torch.no_grad()
-def clip_binds(ratio_NT: Tensor, advantages_N: Tensor, clip_N: Tensor, *, clip_low: float, clip_high: float) -> Tensor:
+def clip_binds(ratio_NT: Tensor, advantages: Tensor, clip_N: Tensor, *, clip_low: float, clip_high: float) -> Tensor:
     """Where the clip takes a token's gradient away: w > 1 + clip_high and A > 0, or w < 1 - clip_low and A < 0.
 
     Shapes as in `clipped_surrogate` -> [N, T] bool; padded entries are to be masked by the caller.
     """
-    advantages_N1 = advantages_N[:, None]
-    too_high_NT = (ratio_NT > 1 + clip_high) & (advantages_N1 > 0)
-    too_low_NT = (ratio_NT < 1 - clip_low) & (advantages_N1 < 0)
+    advantages = _by_token(advantages)
+    too_high_NT = (ratio_NT > 1 + clip_high) & (advantages > 0)
+    too_low_NT = (ratio_NT < 1 - clip_low) & (advantages < 0)
     return clip_N[:, None] & (too_high_NT | too_low_NT)
+
+
+def _by_token(advantages: Tensor) -> Tensor:
+    """One advantage a row [N], or one a token [N, T] -> [N, 1] or [N, T]."""
+    return advantages[:, None] if advantages.dim() == 1 else advantages
 
 
 def sequence_mean(lengths_N: Tensor, scales_N: Tensor, groups: int, max_tokens: int) -> Tensor:
@@ -97,6 +102,19 @@ def k3_kl_NT(new_NT: Tensor, ref_NT: Tensor, mask_NT: Tensor) -> Tensor:
     return torch.expm1(difference_NT) - difference_NT
 
 
+def value_loss_NT(new_NT: Tensor, old_NT: Tensor, returns_NT: Tensor, clip: float | None) -> Tensor:
+    """Half the squared error of a critic, clipped: 0.5 max[(V - R)^2, (clip(V, V_old - clip, V_old + clip) - R)^2].
+
+    A value that moves away from V_old by more than `clip` gains nothing by coming closer to R (PPO's value clip); None: no
+    clip. Shapes: [N, T] -> [N, T]; the gradient flows through `new_NT`.
+    """
+    loss_NT = (new_NT - returns_NT).square()
+    if clip is not None:
+        near_NT = torch.minimum(torch.maximum(new_NT, old_NT - clip), old_NT + clip)
+        loss_NT = torch.maximum(loss_NT, (near_NT - returns_NT).square())
+    return 0.5 * loss_NT
+
+
 def entropy_NT(logits_NTV: Tensor) -> Tensor:
     """Entropy of softmax(logits) in nats; a logit of -inf is a token of probability 0.
 
@@ -133,7 +151,7 @@ class LossSums:
 
 def policy_loss(
     logprobs: Logprobs,
-    advantages_N: Tensor,
+    advantages: Tensor,
     guided_N: Tensor,
     mask_NT: Tensor,
     weights_N: Tensor,
@@ -159,7 +177,7 @@ def policy_loss(
     the rows of `kl_rows`. The settings are the fields of `LossConfig` of the same names. `weights_N` comes from
     `aggregation_weights` over the mini-batch. Without a guided row it is plain GRPO, bit for bit.
 
-    Shapes: [N, T] or [N] by suffix; guided_N and mask_NT bool; ref_NT: log pi_ref under the plain prompt;
+    Shapes: [N, T] or [N] by suffix, advantages either; guided_N and mask_NT bool; ref_NT: log pi_ref under the plain prompt;
     entropies_NT with gradient. Raises ValueError for log-probs or entropies that a setting needs and are None, and
     for `clip_guided` with a reshaping, because a reshaped ratio is not 1 where the policies agree.
     """
@@ -169,7 +187,7 @@ def policy_loss(
     ratio_NT = _row_ratios(logprobs, guided_N, mask_NT, guided_ratio, ratio_cap, shaping)
     clip_N = ~guided_N | clip_guided
     clip = {"clip_low": clip_low, "clip_high": clip_high}
-    surrogate_NT = clipped_surrogate(ratio_NT, advantages_N, clip_N, **clip)
+    surrogate_NT = clipped_surrogate(ratio_NT, advantages, clip_N, **clip)
     kl_mask_NT = mask_NT & KL_ROWS[kl_rows](guided_N)[:, None]
     kl_NT = None if ref_NT is None else k3_kl_NT(logprobs.new_plain_NT, ref_NT, kl_mask_NT)
 
@@ -177,7 +195,7 @@ def policy_loss(
     loss = loss + _term("beta", beta, "ref_NT", kl_NT, kl_mask_NT, weights_N)
     loss = loss - _term("entropy_coef", entropy_coef, "entropies_NT", entropies_NT, mask_NT, weights_N)
 
-    clipped = (mask_NT & clip_binds(ratio_NT, advantages_N, clip_N, **clip)).sum()
+    clipped = (mask_NT & clip_binds(ratio_NT, advantages, clip_N, **clip)).sum()
     clippable = (mask_NT & clip_N[:, None]).sum()
     return loss, LossSums(clipped, clippable, *_sum_and_count(kl_NT, kl_mask_NT))
 

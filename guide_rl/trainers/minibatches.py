@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from guide_rl.algorithm import keeps_gradient
-from guide_rl.config import TrainRecipe
-from guide_rl.equations.advantages import group_advantages
+from guide_rl.config import LossConfig, TrainRecipe
+from guide_rl.equations.advantages import group_advantages, sample_reinforcement
 from guide_rl.equations.losses import aggregation_weights
 from guide_rl.equations.ratios import guidance_reliance, ratio_diagnostics
 from guide_rl.logprobs import Row
@@ -25,7 +25,9 @@ class TrainRow:
     """The rollout under the plain prompt: what is trained."""
     sampled: Row
     """The rollout under the prompt that sampled it: what old log-probs are of."""
-    advantage: float
+    reward: float
+    advantage: float | Tensor
+    """One number, or [T] of a critic."""
     weight: float
     old: Tensor | None = None
     """log pi_old under the prompt that sampled, [T]; who fills it stands in `old_logprobs`."""
@@ -33,6 +35,15 @@ class TrainRow:
     """log pi_old under the plain prompt, [T]; the same as `old` for plain rows."""
     recomputed: bool = True
     """Whether `old` is the trainer's own and not the sampler's."""
+    values: Tensor | None = None
+    """The critic's values before the update, [T]."""
+    returns: Tensor | None = None
+    """What the critic is fitted to, [T]."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether its advantage is exactly 0, everywhere."""
+        return not isinstance(self.advantage, Tensor) and self.advantage == 0
 
     @property
     def guided(self) -> bool:
@@ -51,10 +62,15 @@ class Minibatch:
 
     groups: list[Group]
     """The groups in the normaliser; none when the filter left none."""
-    rows: list[TrainRow]
-    """Their rows that need a forward pass."""
-    advantages: dict[RolloutKey, float]
-    """The advantages of all their rollouts, by `Rollout.key`."""
+    counted: list[TrainRow]
+    """Their rows that the loss counts."""
+    surrogate_only: bool
+    """Whether nothing but the surrogate is in the loss, so that rows of advantage 0 add no gradient."""
+
+    @property
+    def rows(self) -> list[TrainRow]:
+        """The rows that need a forward pass."""
+        return [row for row in self.counted if not (self.surrogate_only and row.idle)]
 
 
 def build_minibatches(
@@ -62,15 +78,15 @@ def build_minibatches(
 ) -> list[Minibatch]:
     """Cut a step's groups into mini-batches of `optimizer.problems_per_minibatch` problems; a group is never split.
 
-    Filtered groups leave the sum and the normaliser of their mini-batch. Rows with an advantage of exactly 0 stay
-    in the normaliser and run no forward pass where the loss is the surrogate alone.
+    Filtered groups, and rollouts that the advantages leave out, leave the sum and the normaliser of their mini-batch. Rows
+    with an advantage of exactly 0 stay in the normaliser and run no forward pass where the loss is the surrogate alone.
     """
     size = recipe.optimizer.problems_per_minibatch or len(groups)
     batches = []
     for start in range(0, len(groups), size):
         chunk = groups[start : start + size]
         kept = [group for group in chunk if keeps_gradient(group, filter_uniform=recipe.loss.filter_uniform)]
-        batches.append(_minibatch(kept, recipe, prompt_ids) if kept else Minibatch([], [], {}))
+        batches.append(_minibatch(kept, recipe, prompt_ids) if kept else Minibatch([], [], True))
     return batches
 
 
@@ -81,20 +97,21 @@ def _minibatch(
     loss = recipe.loss
     rollouts: list[Rollout] = []
     plain_rows: list[Row] = []
-    advantages: list[float] = []
+    rewards: list[float] = []
+    advantages: list[float | None] = []
     scales: list[int] = []
     for group in groups:
         plain_prompt = prompt_ids(group.problem, False)
         rollouts += group.rollouts
         plain_rows += [Row(plain_prompt, rollout.token_ids) for rollout in group.rollouts]
-        rewards_G = torch.tensor(group.rewards_G, dtype=torch.float64)
-        advantages_G = group_advantages(
-            rewards_G, torch.tensor(group.guided_G), baseline=loss.baseline, normalize_std=loss.normalize_std
-        )
-        advantages += advantages_G.tolist()
+        rewards += group.rewards_G
+        advantages += ADVANTAGES[loss.advantages](group, loss)
         scales += [recipe.sampling.k if loss.group_scale == "k" else len(group.rollouts)] * len(group.rollouts)
     masked = recipe.grading.truncated == "masked"
-    lengths = [0 if masked and rollout.finish == "length" else len(rollout.token_ids) for rollout in rollouts]
+    lengths = [
+        0 if advantage is None or (masked and rollout.finish == "length") else len(rollout.token_ids)
+        for rollout, advantage in zip(rollouts, advantages, strict=True)
+    ]
     weights_N = aggregation_weights(
         loss.aggregation,
         torch.tensor(lengths),
@@ -102,14 +119,43 @@ def _minibatch(
         groups=len(groups),
         max_tokens=recipe.sampling.max_tokens,
     )
-    surrogate_only = loss.beta == 0 and loss.entropy_coef == 0
-    fields = zip(rollouts, plain_rows, advantages, weights_N.tolist(), strict=True)
+    fields = zip(rollouts, plain_rows, rewards, advantages, weights_N.tolist(), strict=True)
     rows = [
-        TrainRow(rollout, plain, Row(rollout.prompt_ids, rollout.token_ids), advantage, weight)
-        for rollout, plain, advantage, weight in fields
-        if weight != 0 and not (surrogate_only and advantage == 0)
+        TrainRow(rollout, plain, Row(rollout.prompt_ids, rollout.token_ids), reward, advantage or 0.0, weight)
+        for rollout, plain, reward, advantage, weight in fields
+        if weight != 0
     ]
-    return Minibatch(groups, rows, {r.key: advantage for r, advantage in zip(rollouts, advantages, strict=True)})
+    return Minibatch(groups, rows, loss.beta == 0 and loss.entropy_coef == 0)
+
+
+def relative_to_group(group: Group, loss: LossConfig) -> list[float | None]:
+    """GRPO: rewards against those of the whole group."""
+    rewards_G, guided_G = torch.tensor(group.rewards_G, dtype=torch.float64), torch.tensor(group.guided_G)
+    advantages_G = group_advantages(rewards_G, guided_G, baseline=loss.baseline, normalize_std=loss.normalize_std)
+    return list(advantages_G.tolist())
+
+
+def by_correctness(group: Group, loss: LossConfig) -> list[float | None]:
+    """PSR, NSR and W-REINFORCE; None for rollouts that are left out."""
+    weights = {"psr": (1.0, 0.0), "nsr": (0.0, 1.0), "w_reinforce": (loss.correct_weight, 1.0)}[loss.advantages]
+    correct_G = torch.tensor([grade.correct for grade in group.grades])
+    advantages_G = sample_reinforcement(correct_G, correct_weight=weights[0], incorrect_weight=weights[1])
+    return [advantage or None for advantage in advantages_G.tolist()]
+
+
+def by_critic(group: Group, loss: LossConfig) -> list[float | None]:
+    """PPO: what `trainers.critic` fills in."""
+    return [0.0] * len(group.rollouts)
+
+
+ADVANTAGES: dict[str, Callable[[Group, LossConfig], list[float | None]]] = {
+    "grpo": relative_to_group,
+    "gae": by_critic,
+    "psr": by_correctness,
+    "nsr": by_correctness,
+    "w_reinforce": by_correctness,
+}
+"""What each rollout of a group is worth; None leaves it out of the loss and of its normaliser."""
 
 
 @dataclass

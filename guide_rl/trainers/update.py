@@ -23,6 +23,7 @@ from guide_rl.logprobs import Row, Scorer, sharing_is_exact, unpad
 from guide_rl.metrics import Metrics
 from guide_rl.policy import Policy, explain_out_of_memory
 from guide_rl.run_folder import RunFolder
+from guide_rl.trainers.critic import Critic
 from guide_rl.trainers.minibatches import Minibatch, RatioLog, TrainRow, build_minibatches
 from guide_rl.trainers.old_logprobs import fill_old_logprobs, log_untrained_guided_rows
 from guide_rl.trainers.reference import Reference
@@ -41,7 +42,7 @@ class Updated:
     metrics: Metrics
     """Loss, gradient norm, clip fraction, ratios of guided rollouts, mismatch of the sampler."""
     advantages: dict[RolloutKey, float]
-    """The advantages of the rollouts that the loss counts."""
+    """The advantages of the rollouts that the loss counts; the mean over its tokens where a critic gives them."""
     ratios: dict[RolloutKey, list[float]]
     """The importance ratio before the update of every guided rollout, token by token."""
 
@@ -80,6 +81,7 @@ class PolicyUpdate:
             weight_decay=recipe.optimizer.weight_decay,
         )
         self.reference = Reference.of(policy, recipe)
+        self.critic = Critic(recipe, policy, self.scorer) if recipe.loss.advantages == "gae" else None
 
     @explain_out_of_memory("optimizer.tokens_per_microbatch")
     def __call__(self, groups: Sequence[Group], step: int) -> Updated:
@@ -92,21 +94,27 @@ class PolicyUpdate:
         recipe, ratios = self.recipe, RatioLog()
         kept = [group_to_train(group, recipe.guidance.keep_guided) for group in groups]
         batches = build_minibatches(kept, recipe, self.prompt_ids)
+        counted = [row for batch in batches for row in batch.counted]
+        judged = {} if self.critic is None or not counted else self.critic.judge(counted)
+        warming_up = self.critic is not None and step <= recipe.critic.warmup_steps
         if self.reference is not None:
             self.reference.refresh(step)
-        fill_old_logprobs(batches, self.policy, self.scorer, recipe.loss)
-        log_untrained_guided_rows(groups, batches, self.policy, self.scorer, self.prompt_ids, ratios)
+        if not warming_up:
+            fill_old_logprobs(batches, self.policy, self.scorer, recipe.loss)
+        trained = [] if warming_up else batches
+        log_untrained_guided_rows(groups, trained, self.policy, self.scorer, self.prompt_ids, ratios)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
         totals = []
         for epoch in range(recipe.optimizer.epochs):
             for batch in batches:
                 if batch.groups:
-                    totals.append(self._optimizer_step(batch, step, ratios if epoch == 0 else None))
-        metrics = {"learning_rate": learning_rate(recipe, step), "optimizer_steps": float(len(totals))}
+                    totals.append(self._optimizer_step(batch, step, ratios if epoch == 0 else None, warming_up))
+        metrics = {"learning_rate": learning_rate(recipe, step), **judged}
+        metrics["optimizer_steps"] = 0.0 if warming_up else float(len(totals))
         for key in sorted({key for total in totals for key in total}):
             metrics[key] = float(np.mean([total[key] for total in totals if key in total]))
-        advantages = {key: advantage for batch in batches for key, advantage in batch.advantages.items()}
+        advantages = {row.rollout.key: float(torch.as_tensor(row.advantage).mean()) for row in counted}
         return Updated(metrics | ratios.metrics(), advantages, ratios.ratios())
 
     def state(self) -> dict[str, Any]:
@@ -114,6 +122,7 @@ class PolicyUpdate:
         return {
             "optimizer": self.optimizer.state_dict(),
             "reference": None if self.reference is None else self.reference.state(),
+            "critic": None if self.critic is None else self.critic.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -121,9 +130,14 @@ class PolicyUpdate:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.reference is not None:
             self.reference.restore(state["reference"])
+        if self.critic is not None:
+            self.critic.restore(state["critic"])
 
-    def _optimizer_step(self, batch: Minibatch, step: int, ratios: RatioLog | None) -> Metrics:
-        """Loss and gradient of one mini-batch, micro-batch by micro-batch, then AdamW."""
+    def _optimizer_step(self, batch: Minibatch, step: int, ratios: RatioLog | None, warming_up: bool) -> Metrics:
+        """Loss and gradient of one mini-batch, micro-batch by micro-batch, then AdamW; the critic's likewise."""
+        if warming_up:
+            assert self.critic is not None
+            return self.critic.step(batch.counted, warming_up=True)
         recipe, rows = self.recipe, batch.rows
         for parameter in self.parameters:
             parameter.grad = torch.zeros_like(parameter)
@@ -131,13 +145,14 @@ class PolicyUpdate:
         for part in self.scorer.microbatches([row.plain for row in rows]):
             part_loss, part_sums = self._backward([rows[i] for i in part], ratios)
             loss, sums = loss + part_loss, part_sums if sums is None else sums + part_sums
+        of_critic = {} if self.critic is None else self.critic.step(batch.counted)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, recipe.optimizer.max_grad_norm)
         if not torch.isfinite(loss + norm):
             self._refuse_non_finite(rows, step, float(loss), float(norm))
         self.optimizer.step()
         if not torch.isfinite(torch.nn.utils.get_total_norm(self.parameters)):
             self._refuse_non_finite(rows, step, float(loss), float(norm), "The weights are no longer finite")
-        return {"loss": float(loss), "grad_norm": float(norm)} | ({} if sums is None else _means(sums))
+        return {"loss": float(loss), "grad_norm": float(norm), **of_critic} | ({} if sums is None else _means(sums))
 
     def _backward(self, rows: Sequence[TrainRow], ratios: RatioLog | None) -> tuple[Tensor, LossSums]:
         """Loss and gradient of one micro-batch; on its first pass a row without old log-probs takes its own."""
@@ -164,7 +179,7 @@ class PolicyUpdate:
         )
         loss, sums = policy_loss(
             logprobs,
-            torch.tensor([row.advantage for row in rows], device=new_NT.device),
+            _advantages(rows, new_NT),
             guided_N,
             mask_NT,
             torch.tensor([row.weight for row in rows], device=new_NT.device),
@@ -216,6 +231,14 @@ LOSS_SETTINGS = (
     "entropy_coef",
 )
 """The fields of `LossConfig` that `policy_loss` takes."""
+
+
+def _advantages(rows: Sequence[TrainRow], like_NT: Tensor) -> Tensor:
+    """One number a row, [N], or one a token, [N, T]."""
+    advantages = [row.advantage for row in rows]
+    if isinstance(advantages[0], Tensor):
+        return _stack([torch.as_tensor(advantage) for advantage in advantages], like_NT)
+    return torch.tensor(advantages, device=like_NT.device)
 
 
 def _means(sums: LossSums) -> Metrics:
