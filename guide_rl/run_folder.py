@@ -222,11 +222,14 @@ class RunFolder:
 
     def read(self, name: str) -> list[dict[str, Any]]:
         """The rows of one of `LINE_FILES`; a half-written last line is left out."""
+        return list(self.rows(name))
+
+    def rows(self, name: str) -> Iterator[dict[str, Any]]:
+        """As `read`, one row after the other."""
         path = self.path / name
-        if not path.exists():
-            return []
-        lines = path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1] if line]
+        if path.exists():
+            with path.open(encoding="utf-8", newline="\n") as lines:
+                yield from (json.loads(line) for line in lines if line.endswith("\n") and line != "\n")
 
     def save_checkpoint(self, step: int, write: Callable[[Path], None]) -> Path:
         """Let `write` fill a checkpoint folder, then put it in place at once.

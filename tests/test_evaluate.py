@@ -26,6 +26,7 @@ from guide_rl.evaluation.running import evaluate_models
 from guide_rl.evaluation.table import print_table
 from guide_rl.recipes import read_recipe
 from guide_rl.run_folder import RunFolder
+from guide_rl.samplers.transformers import TransformersSampler
 from guide_rl.types import Grade, Rollout
 
 RECIPE = """
@@ -495,6 +496,36 @@ def test_what_cannot_work_is_said_before_anything_is_sampled(folder, monkeypatch
         evaluate(folder, *(setting.replace("FOLDER", str(folder)) for setting in settings))
     assert "\n" not in str(error.value)
     assert not (folder / "run").exists()
+
+
+def test_out_of_memory_names_the_field_and_goes_on_with_less(folder, monkeypatch):
+    real = TransformersSampler._step
+
+    def step(sampler):
+        if sampler.progress.active > 2:
+            raise RuntimeError("[enforce fail] can't allocate memory: you tried to allocate 1 byte")
+        return real(sampler)
+
+    monkeypatch.setattr(TransformersSampler, "_step", step)
+    with pytest.raises(MemoryError, match=r"lower batch_size or .*; the same command goes on\. .*can't allocate"):
+        evaluate(folder)
+    run, _ = evaluate(folder, "batch_size=2")
+    assert len(run.read("results.jsonl")) == 12
+
+
+def test_a_lora_checkpoint_is_evaluated_with_its_adapter(folder):
+    write_training_inputs(folder)
+    trained = trainer(folder, "model.lora.rank=4", "optimizer.learning_rate=0.5", f"run={folder}/t")
+    trained.fit()
+    run, _ = evaluate(
+        folder, f"models={{lora: {folder}/t/checkpoints/step-000003, whole: {folder}/t, base: {folder}/model}}"
+    )
+    texts = {
+        name: [row["text"] for row in run.read("rollouts.jsonl") if row["model"] == name]
+        for name in ("lora", "whole", "base")
+    }
+    assert texts["lora"] == texts["whole"] != texts["base"]
+    assert {row["step"] for row in run.read("results.jsonl") if row["model"] == "lora"} == {3}
 
 
 # ---------------------------------------------------------------------- what is counted and shown

@@ -55,8 +55,8 @@ class EvaluationFolder:
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
-        self.results: dict[Key, dict[str, Any]] = {}
-        """The lines of results.jsonl."""
+        self.done: set[Key] = set()
+        """Keys of the lines of results.jsonl."""
         self._known: set[tuple[str, str]] = set()
 
     @classmethod
@@ -118,8 +118,13 @@ class EvaluationFolder:
             "tokens": sum(rollout.tokens for rollout, _ in pairs),
         }
         self.run.append("results.jsonl", [result])
-        self.results[key_of(result)] = result
+        self.done.add(key_of(result))
         return result
+
+    def results(self, models: Sequence[EvaluatedModel]) -> list[dict[str, Any]]:
+        """The lines of results.jsonl about these models."""
+        wanted = {(model.name, model.step) for model in models}
+        return [row for row in self.run.rows("results.jsonl") if (row["model"], row["step"]) in wanted]
 
     def _begin(self, recipe_yaml: str, inputs: Mapping[str, str | None]) -> None:
         """Write recipe and digests, after those that are there have been compared."""
@@ -150,9 +155,9 @@ class EvaluationFolder:
         """Take what is there, and cut off what a kill left half done."""
         for name in ("problems.jsonl", "results.jsonl"):
             _cut(self.run.path / name, lambda line: True)
-        self.results = {key_of(row): row for row in self.run.read("results.jsonl")}
-        _cut(self.run.path / "rollouts.jsonl", lambda line: key_of(line) in self.results)
-        self._known = {(row["set"], row["id"]) for row in self.run.read("problems.jsonl")}
+        self.done = {key_of(row) for row in self.run.rows("results.jsonl")}
+        _cut(self.run.path / "rollouts.jsonl", lambda line: key_of(line) in self.done)
+        self._known = {(row["set"], row["id"]) for row in self.run.rows("problems.jsonl")}
 
     def _forget(self) -> None:
         """Remove what was measured."""

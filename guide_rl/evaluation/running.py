@@ -1,8 +1,10 @@
 """`guide evaluate`: models x benchmarks x settings -> a run folder and a table; what is there is not measured again."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -50,25 +52,22 @@ def evaluate_models(recipe: EvaluateRecipe, *, again: bool = False, console: Con
         KeyboardInterrupt: on Ctrl-C or SIGTERM; the same recipe goes on.
         ValueError, OSError, MemoryError: what cannot be done, before anything is sampled where that can be seen.
     """
-    grading = recipe.grading
-    with (
-        Interrupts() as interrupts,
-        Progress(1, label="evaluate", shown=SHOWN, console=console) as progress,
-        GraderPool(grading.workers, grading.timeout_s, grading.memory_mb, progress.note) as grader,
-    ):
-        progress.phase("checking models and benchmarks")
+    grading, console = recipe.grading, console or Console(stderr=True)
+    with Interrupts() as interrupts:
         models, ways = find_models(recipe), WAYS[recipe.sampler](recipe)
-        benchmarks = [load_benchmark(name, path, progress.note) for name, path in recipe.benchmarks.items()]
-        asked = _checked(recipe, ways, models, benchmarks, progress)
-        inputs = _inputs(recipe, benchmarks, asked)
-        with EvaluationFolder.opened(recipe.run, write_recipe(recipe), inputs, again=again) as folder:
-            for benchmark in benchmarks:
-                folder.add_problems(benchmark.name, benchmark.problems)
-                for problem in benchmark.problems:
-                    grader.check(problem)
-            evaluator = Evaluator(recipe, folder, progress, grader, interrupts)
-            evaluator.run(ways, asked)
-            results = list(folder.results.values())
+        say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+        benchmarks = [load_benchmark(name, path, say) for name, path in recipe.benchmarks.items()]
+        with (
+            Progress(1, label="evaluate", shown=SHOWN, console=console) as progress,
+            GraderPool(grading.workers, grading.timeout_s, grading.memory_mb, progress.note) as grader,
+        ):
+            asked = _checked(recipe, ways, models, benchmarks, progress)
+            inputs = _inputs(recipe, benchmarks, asked)
+            with EvaluationFolder.opened(recipe.run, write_recipe(recipe), inputs, again=again) as folder:
+                for benchmark in benchmarks:
+                    folder.add_problems(benchmark.name, benchmark.problems)
+                Evaluator(recipe, folder, progress, grader, interrupts).run(ways, asked)
+                results = folder.results(models)
     print_table(recipe, models, results)
     return folder.run
 
@@ -144,7 +143,7 @@ class Evaluator:
                 missing = tuple(
                     problem
                     for problem in _of_setting(problems, setting)
-                    if _key(model, name, setting, problem) not in self.folder.results
+                    if _key(model, name, setting, problem) not in self.folder.done
                 )
                 works += [Work(name, setting, missing)] if missing else []
         return works
@@ -152,7 +151,7 @@ class Evaluator:
     def _measure(self, ways: Models, model: EvaluatedModel, works: Sequence[Work]) -> None:
         """Load a model and sample what is left of it."""
         self.progress.phase("loading", str(model))
-        with ways.opened(model) as opened:
+        with _naming_memory(), ways.opened(model) as opened:
             for work in works:
                 self.progress.phase("sampling", f"{model}: {work.benchmark}, {work.setting}")
                 stream = sample_setting(
@@ -190,6 +189,17 @@ class Evaluator:
                 "truncated": self.truncated / self.rollouts,
             }
             self.progress.step_done(self.done, metrics, self.tokens / seconds)
+
+
+@contextmanager
+def _naming_memory() -> Iterator[None]:
+    """Say of running out of memory which field to lower."""
+    try:
+        yield
+    except MemoryError as error:
+        raise MemoryError(
+            f"out of memory: lower batch_size or grading.workers; the same command goes on. {error.__cause__ or error}"
+        ) from error
 
 
 def _checked(
