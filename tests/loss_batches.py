@@ -15,6 +15,7 @@ MAX_TOKENS = 7
 PAPER: dict[str, Any] = {
     "guided_ratio": "sampling",
     "ratio_cap": 1.3,
+    "ratio_level": "token",
     "clip_low": 0.2,
     "clip_high": 0.2,
     "clip_guided": False,

@@ -50,23 +50,22 @@ def percentile(values: list[float], percent: float) -> float:
     return below + (above - below) * (rank - floor(rank))
 
 
-def guided_ratio(row: Row, frozen: Row, t: int, name: str, cap: float) -> float:
-    if name == "sampling":
-        return exp(row.new_plain[t] - row.old[t])
-    if name == "plain":
-        return exp(row.new_plain[t] - row.old_plain[t])
-    if name == "in_context":
-        return exp(row.new_guided[t] - row.old[t])
+def guided_ratio(row: Row, frozen: Row, t: int, name: str, cap: float, level: str = "token") -> float:
+    if name in ("sampling", "plain", "in_context"):
+        above = row.new_guided if name == "in_context" else row.new_plain
+        below = row.old_plain if name == "plain" else row.old
+        logs = [a - b for a, b in zip(above, below, strict=True)]
+        return exp({"token": logs[t], "sequence": sum(logs), "gspo": mean(logs)}[level])
     weight = {"none": 1.0, "truncated": min(exp(frozen.new_plain[t] - row.old[t]), cap)}[name]
     return weight * exp(row.new_plain[t] - frozen.new_plain[t])
 
 
 def reshaped_ratio(row: Row, frozen: Row, t: int, settings: dict[str, Any]) -> float:
-    name, cap = settings["guided_ratio"], settings["ratio_cap"]
-    ratio = guided_ratio(row, frozen, t, name, cap)
+    name, cap, level = settings["guided_ratio"], settings["ratio_cap"], settings.get("ratio_level", "token")
+    ratio = guided_ratio(row, frozen, t, name, cap, level)
     if settings["reshape"] == "none":
         return ratio
-    all_frozen = [guided_ratio(frozen, frozen, s, name, cap) for s in range(len(row.old))]
+    all_frozen = [guided_ratio(frozen, frozen, s, name, cap, level) for s in range(len(row.old))]
     if settings["reshape"] == "static":
         constant = settings["reshape_constant"]
     else:

@@ -13,13 +13,21 @@ from hypothesis import strategies as st
 from loss_batches import FULL, MAX_TOKENS, PAPER, Batch, padded, random_groups
 
 from guide_rl.equations.losses import AGGREGATIONS
-from guide_rl.equations.ratios import GUIDED_RATIOS, RESHAPED_AS
+from guide_rl.equations.ratios import GUIDED_RATIOS, LEVELLED, RESHAPED_AS
 
 SHAPINGS = [("none", "surrogate"), *itertools.product(["static", "adaptive"], RESHAPED_AS)]
+LEVEL_SETTINGS = ({}, {"clip_guided": True}, {"reshape": "static"}, {"reshape": "static", "reshape_as": "weight"})
 GUIDED_VARIANTS = [
-    {"guided_ratio": ratio, "reshape": how, "reshape_as": reading}
-    for ratio, (how, reading) in itertools.product(GUIDED_RATIOS, SHAPINGS)
-] + [{"guided_ratio": ratio, "clip_guided": True} for ratio in GUIDED_RATIOS]
+    *(
+        {"guided_ratio": ratio, "reshape": how, "reshape_as": reading}
+        for ratio, (how, reading) in itertools.product(GUIDED_RATIOS, SHAPINGS)
+    ),
+    *({"guided_ratio": ratio, "clip_guided": True} for ratio in GUIDED_RATIOS),
+    *(
+        {"guided_ratio": ratio, "ratio_level": level, **more}
+        for ratio, level, more in itertools.product(LEVELLED, ("sequence", "gspo"), LEVEL_SETTINGS)
+    ),
+]
 # A triggered group of two plain and two guided rollouts, and a plain group: scale k = 2 for both.
 SHAPE, SCALES = [[3, 2, 4, 1], [2, 3]], [2.0, 2.0]
 
@@ -90,6 +98,19 @@ def test_the_loss_agrees_with_a_number_worked_out_by_hand():
 )
 def test_every_guided_switch_agrees_with_a_number_worked_out_by_hand(changed, guided_term):
     assert by_hand().loss({**PAPER, **changed})[0].item() == pytest.approx(0.9 - guided_term)
+
+
+@pytest.mark.parametrize(("level", "ratio"), [("token", 0.65), ("sequence", 0.4), ("gspo", math.sqrt(0.4))])
+def test_a_rollouts_ratio_is_one_term_of_it_at_sequence_level(level, ratio):
+    """Tokens of ratio 0.5 and 0.8, A = 1: their mean, their product, its square root."""
+    row = dataclasses.replace(by_hand_guided(), new_plain=[math.log(0.4), math.log(0.8)], old=[math.log(0.8), 0.0])
+    loss, _ = padded([[row]], scales=[1.0]).loss({**PAPER, "ratio_level": level})
+    assert loss.item() == pytest.approx(-ratio)
+
+
+def by_hand_guided() -> slow_twins.Row:
+    """A guided success of two tokens; what a test needs of it, it replaces."""
+    return slow_twins.Row(True, 1.0, *([[0.0, 0.0]] * 6))
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)

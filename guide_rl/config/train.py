@@ -79,6 +79,8 @@ class LossConfig:
     """Importance ratio of guided rows: plain over guided prompt (the paper), plain over plain, guided over guided, none, or sampling with a detached cap."""
     ratio_cap: float = 2.0
     """Cap of guided_ratio truncated."""
+    ratio_level: Literal["token", "sequence", "gspo"] = "token"
+    """Guided rows: a ratio a token (the paper's equation 6), the product over the rollout at each of its tokens (equation 13), or its geometric mean (GSPO)."""
     clip_low: float = 0.2
     """Ratios below 1 - clip_low are clipped."""
     clip_high: float = 0.2
@@ -123,6 +125,16 @@ class LossConfig:
             self.reshape == "none" or self.guided_ratio in ("sampling", "plain", "in_context"),
             f"loss.reshape {self.reshape} shapes an importance ratio, and loss.guided_ratio {self.guided_ratio} leaves none "
             "to shape; set loss.reshape to none or loss.guided_ratio to sampling",
+        )
+        require(
+            self.ratio_level == "token" or self.guided_ratio in ("sampling", "plain", "in_context"),
+            f"loss.ratio_level {self.ratio_level} needs a ratio of two policies, and loss.guided_ratio {self.guided_ratio} is none; "
+            "set loss.ratio_level to token",
+        )
+        require(
+            self.ratio_level == "token" or self.reshape != "adaptive",
+            f"loss.reshape adaptive takes a percentile over the tokens of a rollout, which loss.ratio_level {self.ratio_level} "
+            "makes all equal; set one of them to its default",
         )
         require(
             not (self.clip_guided and self.reshape != "none"),

@@ -160,6 +160,7 @@ def policy_loss(
     entropies_NT: Tensor | None = None,
     guided_ratio: str,
     ratio_cap: float,
+    ratio_level: str = "token",
     clip_low: float,
     clip_high: float,
     clip_guided: bool,
@@ -184,7 +185,7 @@ def policy_loss(
     if clip_guided and reshape != "none":
         raise ValueError(f"clip_guided cannot clip ratios that reshape {reshape} has moved away from 1; turn one off")
     shaping = {"how": reshape, "reshape_as": reshape_as, "constant": reshape_constant, "percentile": reshape_percentile}
-    ratio_NT = _row_ratios(logprobs, guided_N, mask_NT, guided_ratio, ratio_cap, shaping)
+    ratio_NT = _row_ratios(logprobs, guided_N, mask_NT, guided_ratio, ratio_cap, ratio_level, shaping)
     clip_N = ~guided_N | clip_guided
     clip = {"clip_low": clip_low, "clip_high": clip_high}
     surrogate_NT = clipped_surrogate(ratio_NT, advantages, clip_N, **clip)
@@ -201,14 +202,20 @@ def policy_loss(
 
 
 def _row_ratios(
-    logprobs: Logprobs, guided_N: Tensor, mask_NT: Tensor, guided_ratio: str, cap: float, shaping: dict[str, Any]
+    logprobs: Logprobs,
+    guided_N: Tensor,
+    mask_NT: Tensor,
+    guided_ratio: str,
+    cap: float,
+    level: str,
+    shaping: dict[str, Any],
 ) -> Tensor:
     """The ratio of every row by its kind, guided ones reshaped, [N, T]."""
     ratio_NT = ratios.plain_ratio(logprobs, mask_NT & ~guided_N[:, None])
     if not guided_N.any():
         return ratio_NT
     guided_mask_NT = mask_NT & guided_N[:, None]
-    guided_NT = ratios.GUIDED_RATIOS[guided_ratio](logprobs, guided_mask_NT, cap=cap)
+    guided_NT = ratios.GUIDED_RATIOS[guided_ratio](logprobs, guided_mask_NT, cap=cap, level=level)
     numerator_NT = ratios.numerator(guided_ratio, logprobs)
     reshaped_NT = ratios.reshape(guided_NT, numerator_NT, guided_mask_NT, **shaping)
     return torch.where(guided_N[:, None], reshaped_NT, ratio_NT)

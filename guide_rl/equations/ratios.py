@@ -36,32 +36,57 @@ NEEDS: dict[str, tuple[str, ...]] = {
 """The fields of `Logprobs` that each guided ratio reads on guided rows, the numerator first."""
 
 
+def each_token(log_ratio_NT: Tensor, mask_NT: Tensor) -> Tensor:
+    """The ratio of every token by itself (equation 6)."""
+    return log_ratio_NT
+
+
+def whole_sequence(log_ratio_NT: Tensor, mask_NT: Tensor) -> Tensor:
+    """The product of the rollout's ratios, at every token of it (equation 13): one term a rollout under sequence_mean."""
+    return log_ratio_NT.sum(1, keepdim=True).expand_as(log_ratio_NT)
+
+
+def length_normalised(log_ratio_NT: Tensor, mask_NT: Tensor) -> Tensor:
+    """The geometric mean of the rollout's ratios, at every token of it (GSPO, arXiv 2507.18071, equation 7)."""
+    return log_ratio_NT.sum(1, keepdim=True).div(mask_NT.sum(1, keepdim=True).clamp(min=1)).expand_as(log_ratio_NT)
+
+
+LEVELS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "token": each_token,
+    "sequence": whole_sequence,
+    "gspo": length_normalised,
+}
+"""What a token's log ratio becomes: (log_ratio_NT, 0 where padded; mask_NT) -> [N, T]. For guided rows only."""
+LEVELLED = ("sampling", "plain", "in_context")
+"""The guided ratios that have a level: the others are no ratio of two policies."""
+
+
 def plain_ratio(logprobs: Logprobs, mask_NT: Tensor) -> Tensor:
     """Ratio of plain rows: pi_theta(r | x) / pi_old(r | x), as in equation 4."""
-    return _masked_log_ratio(logprobs.new_plain_NT, logprobs.old_NT, mask_NT).exp()
+    return _ratio(logprobs.new_plain_NT, logprobs.old_NT, mask_NT, "token")
 
 
-def sampling_ratio(logprobs: Logprobs, mask_NT: Tensor, *, cap: float) -> Tensor:
+def sampling_ratio(logprobs: Logprobs, mask_NT: Tensor, *, cap: float, level: str = "token") -> Tensor:
     """The paper's ratio of guided rows: pi_theta(r | x) / pi_old(r | x~), as in equations 5 and 6."""
-    return plain_ratio(logprobs, mask_NT)
+    return _ratio(logprobs.new_plain_NT, logprobs.old_NT, mask_NT, level)
 
 
-def plain_prompt_ratio(logprobs: Logprobs, mask_NT: Tensor, *, cap: float) -> Tensor:
+def plain_prompt_ratio(logprobs: Logprobs, mask_NT: Tensor, *, cap: float, level: str = "token") -> Tensor:
     """The paper's unstable ablation: pi_theta(r | x) / pi_old(r | x), though x~ sampled."""
-    return _masked_log_ratio(logprobs.new_plain_NT, _given(logprobs, "old_plain_NT"), mask_NT).exp()
+    return _ratio(logprobs.new_plain_NT, _given(logprobs, "old_plain_NT"), mask_NT, level)
 
 
-def in_context_ratio(logprobs: Logprobs, mask_NT: Tensor, *, cap: float) -> Tensor:
+def in_context_ratio(logprobs: Logprobs, mask_NT: Tensor, *, cap: float, level: str = "token") -> Tensor:
     """A control without transfer: pi_theta(r | x~) / pi_old(r | x~)."""
-    return _masked_log_ratio(_given(logprobs, "new_guided_NT"), logprobs.old_NT, mask_NT).exp()
+    return _ratio(_given(logprobs, "new_guided_NT"), logprobs.old_NT, mask_NT, level)
 
 
-def no_ratio(logprobs: Logprobs, mask_NT: Tensor, *, cap: float) -> Tensor:
+def no_ratio(logprobs: Logprobs, mask_NT: Tensor, *, cap: float, level: str = "token") -> Tensor:
     """Exactly 1, with the gradient of log pi_theta(r | x): REINFORCE on the plain prompt."""
     return _straight_through(logprobs.new_plain_NT, mask_NT)
 
 
-def truncated_ratio(logprobs: Logprobs, mask_NT: Tensor, *, cap: float) -> Tensor:
+def truncated_ratio(logprobs: Logprobs, mask_NT: Tensor, *, cap: float, level: str = "token") -> Tensor:
     """min(w, cap) as a constant weight on the gradient of log pi_theta(r | x), w the sampling ratio (CISPO)."""
     weight_NT = plain_ratio(logprobs, mask_NT).detach().clamp(max=cap)
     return weight_NT * _straight_through(logprobs.new_plain_NT, mask_NT)
@@ -74,7 +99,7 @@ GUIDED_RATIOS: dict[str, Callable[..., Tensor]] = {
     "none": no_ratio,
     "truncated": truncated_ratio,
 }
-"""The ratio of guided rows: (logprobs, mask_NT, *, cap) -> w [N, T]; only `truncated` uses `cap`."""
+"""The ratio of guided rows: (logprobs, mask_NT, *, cap, level) -> w [N, T]; `cap` is `truncated`'s, `level` of `LEVELLED`."""
 
 
 def numerator(guided_ratio: str, logprobs: Logprobs) -> Tensor:
@@ -195,6 +220,10 @@ def guidance_reliance(guided_logprobs_NT: Tensor, plain_logprobs_NT: Tensor, mas
     """
     differences = guided_logprobs_NT[mask_NT].double() - plain_logprobs_NT[mask_NT].double()
     return differences.mean().item() if differences.numel() else None
+
+
+def _ratio(numerator_NT: Tensor, denominator_NT: Tensor, mask_NT: Tensor, level: str) -> Tensor:
+    return LEVELS[level](_masked_log_ratio(numerator_NT, denominator_NT, mask_NT), mask_NT).exp()
 
 
 def _masked_log_ratio(numerator_NT: Tensor, denominator_NT: Tensor, mask_NT: Tensor) -> Tensor:

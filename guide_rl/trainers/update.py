@@ -219,6 +219,7 @@ class PolicyUpdate:
 LOSS_SETTINGS = (
     "guided_ratio",
     "ratio_cap",
+    "ratio_level",
     "clip_low",
     "clip_high",
     "clip_guided",
