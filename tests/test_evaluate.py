@@ -1,17 +1,22 @@
 """`guide evaluate`: what it measures, what it writes, what it refuses, and that nothing is measured twice or lost."""
 
+import errno
 import hashlib
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from faulty_server import FaultyServer
 from rich.console import Console
 from tiny_models import tiny_model, tiny_tokenizer
 from toy_run import trainer
@@ -29,6 +34,7 @@ from guide_rl.run_folder import RunFolder
 from guide_rl.samplers.transformers import TransformersSampler
 from guide_rl.types import Grade, Rollout
 
+ROOT = Path(__file__).parent.parent
 RECIPE = """
 models: {{base: {folder}/model}}
 benchmarks: {{sums: {folder}/sums.jsonl}}
@@ -274,6 +280,26 @@ def test_what_a_kill_left_half_written_is_measured_again(folder, coins, torn):
         assert len(again.read(name)) == len(RunFolder(run.path).read(name))
     assert len(again.read("rollouts.jsonl")) == len(whole["rollouts.jsonl"])
     assert (run.path / "rollouts.jsonl").read_bytes().endswith(b"}\n")
+
+
+def test_a_disk_that_fills_up_leaves_no_result_without_its_rollouts(folder, coins, monkeypatch):
+    whole, _ = evaluate(folder, f"run={folder}/whole")
+    real, count = RunFolder.append, Counter()
+
+    def append(run, name, rows):
+        count[name] += 1
+        if (name, count[name]) == ("rollouts.jsonl", 9):
+            real(run, name, list(rows)[:2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(run, name, rows)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "append", append)
+        with pytest.raises(OSError, match="No space"):
+            evaluate(folder)
+    assert len(RunFolder(folder / "run").read("results.jsonl")) == 8
+    again, _ = evaluate(folder)
+    assert sorted(map(str, again.read("rollouts.jsonl"))) == sorted(map(str, whole.read("rollouts.jsonl")))
 
 
 @pytest.mark.e2e
@@ -591,3 +617,41 @@ def test_the_command_prints_the_table_and_says_what_is_wrong_in_a_line(folder, c
         main(["evaluate", str(folder / "recipe.yaml"), "samples=2", "seed=3"])
     assert exit_.value.code == 1
     assert capsys.readouterr().err.startswith("guide evaluate: error: ")
+
+
+# ---------------------------------------------------------------------- what the docs say
+
+COMMANDS = re.findall(r"^(guide evaluate .*?)(?: +#.*)?$", (ROOT / "docs/evaluation.md").read_text(), re.M)
+
+
+def test_every_command_of_the_docs_runs(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("guide_rl.evaluation.sampling.find_spec", lambda name: name != "vllm" or None)
+    write_problems(folder / "held_out.jsonl", 2)
+    small = RECIPE.replace("{{", "{").replace("}}", "}").replace("{folder}/", "").replace("stop: [u, T]\n", "")
+    files = {"recipes/evaluate.yaml": small.replace("run: run", "run: runs/evaluation")}
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "data").mkdir()
+    shutil.move(folder / "held_out.jsonl", folder / "data/held_out.jsonl")
+    for step in (50, 100):
+        shutil.copytree(folder / "model", folder / f"runs/guide_grpo/checkpoints/step-{step:06d}")
+    said = []
+    with FaultyServer() as server:
+        for command in COMMANDS:
+            words = shlex.split(command.replace("http://127.0.0.1:8000/v1", server.base_url))[1:]
+            if "sampler=vllm" in words:
+                with pytest.raises(SystemExit):
+                    main(words)
+            else:
+                main(words)
+            said.append(capsys.readouterr())
+    assert len(said) == 7
+    assert "nothing to do" in said[1].err
+    assert "guide, step 50" in said[2].out
+    assert "guided P@4" in said[3].out
+    assert "needs the package vllm" in said[4].err
+    assert "served" in said[5].out
+    assert "nothing to do" not in said[6].err
