@@ -23,6 +23,13 @@ SVG = (
     '<defs><path id="p" d="M0 0H{0}V20H0Z"/></defs><use href="#p"/></svg>'
 )
 FILLERS = 300
+SLOW_BLOCKS = """() => {
+  const quick = Blocks.prototype.holding;
+  Blocks.prototype.holding = async function (row) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    return quick.call(this, row);
+  };
+}"""
 LONG = "begin " + "middle " * 400 + "end"
 
 
@@ -440,6 +447,18 @@ class TestRollouts:
         assert names(page) == found
         assert page.locator("#found").inner_text() == f"{len(found)} of 305 problems"
 
+    def test_more_and_other_words_are_searched_for_in_all_problems_that_may_have_them(self, open_page):
+        page = open_page("#view=rollouts")
+        for words, listed in (
+            ("question 30", 6),
+            ("question 303", 1),
+            ("question 29", 11),
+            ("", 305),
+            ("question 1?", 1),
+        ):
+            page.locator("#search").fill(words)
+            assert page.locator("#found").inner_text() == f"{listed} of 305 problems"
+
     def test_what_was_searched_for_is_marked_in_texts_and_tokens_at_its_step(self, open_page):
         page = open_page("#view=rollouts&q=words of&show=rescued")
         assert page.locator("#detail mark").all_inner_texts() == ["words of"]
@@ -580,11 +599,12 @@ class TestRollouts:
             assert "show all" in cut
 
     def test_another_step_leaves_the_place_to_which_one_had_scrolled(self, open_page):
-        page = open_page("#view=rollouts&show=regression", viewport={"width": 1280, "height": 360})
-        page.locator("#detail").evaluate("detail => { detail.scrollTop = 100 }")
+        page = open_page("#view=rollouts&show=regression", viewport={"width": 1280, "height": 300})
+        page.evaluate(SLOW_BLOCKS)
+        page.locator("#detail").evaluate("detail => { detail.scrollTop = 200 }")
         page.keyboard.press("[")
         page.locator(".group h3", has_text="2 of 3 correct").wait_for()
-        assert page.locator("#detail").evaluate("detail => detail.scrollTop") == 100
+        assert page.locator("#detail").evaluate("detail => detail.scrollTop") == 200
 
     def test_a_link_restores_the_view_the_filter_the_problem_and_the_step(self, open_page):
         page = open_page("#view=rollouts")

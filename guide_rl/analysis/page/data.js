@@ -47,7 +47,7 @@ const FILTERS = [
   ["all", "All", "every problem"],
   ["rescued", "Rescued", "at some step no plain rollout was correct and a guided one was"],
   ["never", "Never solved", "no rollout was ever correct, plain or guided"],
-  ["uniform", "Uniform groups", "at some step all sampled rewards were equal: such a group gives no gradient"],
+  ["uniform", "Uniform groups", "at some step all sampled rewards were equal: in training, no gradient"],
   ["regression", "Regression", "at some step more than half of the plain rollouts were correct, at the last none"],
   ["solved", "Solved", "at the last step a plain rollout was correct"],
 ];

@@ -15,12 +15,13 @@ function resultsView(data) {
 
 function tableOf(table) {
   const cell = ({ text, best, head }) =>
-    el(head ? "th" : "td", { class: best && "best", scope: head && "row" }, best ? el("strong", {}, text) : text);
+    el(head ? "th" : "td", { scope: head && "row" }, best ? el("strong", {}, text) : text);
+  const header = (text, i) => el("th", { scope: "col", class: table.rows[0]?.[i]?.head && "head" }, text);
   return el("figure", { class: "table" },
     el("figcaption", {}, el("h3", {}, table.title), table.caption && el("p", {}, table.caption)),
     el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": table.title },
       el("table", {},
-        el("thead", {}, el("tr", {}, table.header.map((text) => el("th", { scope: "col" }, text)))),
+        el("thead", {}, el("tr", {}, table.header.map(header))),
         el("tbody", {}, table.rows.map((row) => el("tr", {}, row.map(cell)))))),
     filesOf(table.files));
 }
@@ -44,7 +45,7 @@ function filesOf(files) {
 function runOf(run) {
   const keys = Object.keys(run.metrics ?? {});
   const steps = Math.max(...keys.map((key) => run.metrics[key].x.at(-1) ?? 0));
-  const facts = [run.kind, keys.length && `${count(steps)} steps`, keys.length && `${count(keys.length)} metrics`];
+  const facts = [run.kind, keys.length && `to step ${count(steps)}`, keys.length && `${count(keys.length)} metrics`];
   return el("details", { class: "run" },
     el("summary", {}, el("b", {}, run.name), " ", el("span", { class: "muted" }, facts.filter(Boolean).join(" · "))),
     el("pre", {}, run.recipe ?? ""));
