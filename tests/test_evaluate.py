@@ -611,8 +611,8 @@ def test_the_command_prints_the_table_and_says_what_is_wrong_in_a_line(folder, c
     recipe(folder)
     main(["evaluate", str(folder / "recipe.yaml"), "samples=2"])
     printed = capsys.readouterr()
-    assert printed.out.splitlines()[1].split()[:2] == ["P@1", "P@2"]
-    assert printed.out.splitlines()[2].startswith("sums ")
+    assert any(line.split()[:2] == ["P@1", "P@2"] for line in printed.out.splitlines())
+    assert sum(line.startswith("sums ") for line in printed.out.splitlines()) == 1
     with pytest.raises(SystemExit) as exit_:
         main(["evaluate", str(folder / "recipe.yaml"), "samples=2", "seed=3"])
     assert exit_.value.code == 1

@@ -59,7 +59,7 @@ def print_table(
     measures = measures_of(recipe)
     table = Table("", box=None, pad_edge=False)
     for model in models:
-        for label in (*(measure.label for measure in measures), "/".join(APART)):
+        for label in (*(measure.label for measure in measures), "/\n".join(APART)):
             table.add_column(f"{model}\n{label}", justify="right")
     rows = {
         (model, benchmark): [
