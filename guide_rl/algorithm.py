@@ -8,6 +8,7 @@ after the whole batch; the groups that come out are the same.
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 
+from guide_rl.ladder import Ladder, spared
 from guide_rl.types import Grade, Grader, Group, PendingGrade, Problem, Request, Rollout, Sampler
 
 Trigger = Callable[[Sequence[bool]], bool]
@@ -75,6 +76,8 @@ def sample_groups(
     k_guided: int,
     trigger: str,
     seed: tuple[int, ...] = (),
+    share: float = 1.0,
+    ladder: Ladder | None = None,
 ) -> Iterator[Group]:
     """Algorithm 1, lines 5 to 12: yield each problem's group as soon as it is whole.
 
@@ -91,10 +94,13 @@ def sample_groups(
         k_guided: guided rollouts per triggered problem.
         trigger: a name in `TRIGGERS`.
         seed: key of the step's random streams, e.g. (seed, step).
+        share: share of the triggered problems that get guidance, by chance.
+        ladder: the levels of guidance; it climbs where all guided rollouts fail, and only the last level's stay in the group.
 
     Yields:
         One group per problem, with all its rollouts, in the order in which they become whole.
     """
+    ladder = ladder or Ladder(active=False)
     by_id = {problem.id: problem for problem in problems}
     graded: defaultdict[str, list[tuple[Rollout, PendingGrade]]] = defaultdict(list)
     missing: dict[str, int] = {}
@@ -102,8 +108,9 @@ def sample_groups(
     outstanding = len(problems) if trigger == "never" else OUTSTANDING
 
     def request(problem: Problem, count: int, *, guided: bool) -> None:
-        ids = prompt_ids(problem, guided)
-        sampler.submit([Request(problem.id, index, guided, ids, seed) for index in range(count)])
+        ids = prompt_ids(ladder.at_level(problem) if guided else problem, guided)
+        first = k_guided * (ladder.level(problem) - 1) if guided else 0
+        sampler.submit([Request(problem.id, first + index, guided, ids, seed) for index in range(count)])
         missing[problem.id] = count
 
     for problem in problems:
@@ -125,11 +132,19 @@ def sample_groups(
             name = unsettled.popleft()
             problem, pairs = by_id[name], [(rollout, grade.result()) for rollout, grade in graded[name]]
             plain_grades = [grade for rollout, grade in pairs if not rollout.guided]
-            if len(plain_grades) == len(pairs) and needs_guidance(trigger, problem, plain_grades):
+            guided_grades = [grade for rollout, grade in pairs if rollout.guided]
+            if (
+                not guided_grades
+                and needs_guidance(trigger, problem, plain_grades)
+                and not spared(problem, share, seed)
+            ):
+                request(problem, k_guided, guided=True)
+            elif guided_grades and not any(grade.correct for grade in guided_grades) and ladder.climb(problem):
+                graded[name] = [pair for pair in graded[name] if not pair[0].guided]
                 request(problem, k_guided, guided=True)
             else:
                 del graded[name]
-                yield build_group(problem, pairs)
+                yield build_group(ladder.at_level(problem) if guided_grades else problem, pairs)
 
 
 def _known(pairs: Sequence[tuple[Rollout, PendingGrade]]) -> bool:

@@ -14,6 +14,7 @@ from guide_rl.algorithm import (
     needs_guidance,
     sample_groups,
 )
+from guide_rl.ladder import Ladder, guided_share, spared
 from guide_rl.types import Grade, Group, Problem, Request, Rollout
 
 RIGHT, WRONG = Grade(1.0, True), Grade(0.0, False)
@@ -252,3 +253,108 @@ def test_a_group_without_rollouts_is_never_trained():
     emptied = group_to_train(guided_only, "successful")
     assert not emptied.rollouts
     assert not keeps_gradient(emptied, filter_uniform=False)
+
+
+def with_points(name: str, points: int = 3) -> Problem:
+    texts = [f"point {n}" for n in range(1, points + 1)]
+    return Problem(id=name, question="?", answer="1", guidance="all of them", metadata={"guidance_points": texts})
+
+
+def climbed(correct, problems=None, *, ladder=None, trigger="all_incorrect"):
+    """The groups and what was asked: (problem, guidance or None) of every round."""
+    asked = []
+
+    def prompt_ids(problem, guided):
+        asked.append((problem.id, problem.guidance if guided else None))
+        return (1,)
+
+    ladder = ladder or Ladder(active=True)
+    stream = sample_groups(
+        problems or [with_points("a")],
+        prompt_ids,
+        ToySampler(),
+        ToyGrader(correct),
+        k=2,
+        k_guided=2,
+        trigger=trigger,
+        ladder=ladder,
+    )
+    return list(stream), asked, ladder
+
+
+@pytest.mark.parametrize(("enough", "shown"), [(1, "1. point 1"), (2, "1. point 1\n2. point 2"), (9, None)])
+def test_the_ladder_climbs_within_the_step_until_a_guided_rollout_succeeds(enough, shown):
+    groups, asked, ladder = climbed(lambda name, index, guided: guided and index >= 2 * (enough - 1))
+    (group,) = groups
+    levels = min(enough, 3)
+    assert [guidance and guidance.count("point") for _, guidance in asked] == [None, *range(1, levels + 1)]
+    assert ladder.reached.get("a", 1) == levels
+    assert [rollout.guided for rollout in group.rollouts] == [False, False, True, True], "one level's rollouts only"
+    assert [r.index for r in group.rollouts if r.guided] == [2 * (levels - 1), 2 * levels - 1], (
+        "each has its own stream"
+    )
+    assert group.problem.guidance == (shown or "1. point 1\n2. point 2\n3. point 3")
+
+
+def test_the_level_is_remembered_and_a_copy_forgets():
+    _, _, ladder = climbed(lambda name, index, guided: guided and index >= 2)
+    _, asked, again = climbed(lambda name, index, guided: guided, ladder=ladder.copy())
+    assert [guidance and guidance.count("point") for _, guidance in asked] == [None, 2]
+    climbed(lambda *_: False, ladder=again)
+    assert (ladder.reached, again.reached) == ({"a": 2}, {"a": 3})
+
+
+def test_problems_without_points_are_asked_once_with_the_guidance_that_they_have():
+    _, asked, ladder = climbed(lambda *_: False, [problem("p"), with_points("a", points=1)])
+    assert sorted(asked, key=repr) == [("a", "1. point 1"), ("a", None), ("p", "think"), ("p", None)]
+    assert not ladder.reached
+
+
+@pytest.mark.parametrize("trigger", ["only_guided", "always"])
+def test_the_ladder_works_with_every_trigger(trigger):
+    groups, _, ladder = climbed(lambda name, index, guided: guided and index >= 2, trigger=trigger)
+    assert ladder.reached == {"a": 2}
+    assert sum(r.guided for r in groups[0].rollouts) == 2
+
+
+def test_a_share_of_triggered_problems_is_guided_by_chance_that_follows_from_the_seed():
+    problems = [problem(str(i)) for i in range(400)]
+
+    def guided(share, seed):
+        return [not spared(p, share, (seed, 1)) for p in problems]
+
+    assert sum(guided(0.25, 0)) == pytest.approx(100, abs=30)
+    assert guided(0.25, 0) == guided(0.25, 0) != guided(0.25, 1)
+    assert all(guided(1.0, 0))
+    assert not any(guided(0.0, 0))
+    assert all(more or not less for more, less in zip(guided(0.5, 0), guided(0.25, 0), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("step", "dropout", "anneal", "share"),
+    [
+        (1, 0.0, None, 1.0),
+        (9, 0.25, None, 0.75),
+        (1, 0.0, 4, 1.0),
+        (3, 0.0, 4, 0.5),
+        (3, 0.5, 4, 0.25),
+        (9, 0.0, 4, 0.0),
+    ],
+)
+def test_dropout_and_annealing_give_the_share(step, dropout, anneal, share):
+    assert guided_share(step, dropout=dropout, anneal_steps=anneal) == share
+
+
+def test_spared_problems_keep_their_plain_rollouts():
+    stream = sample_groups(
+        [problem(str(i)) for i in range(20)],
+        lambda problem, guided: (1,),
+        ToySampler(),
+        ToyGrader(lambda *_: False),
+        k=2,
+        k_guided=2,
+        trigger="all_incorrect",
+        share=0.5,
+    )
+    sizes = {len(group.rollouts) for group in stream}
+    assert sizes == {2, 4}

@@ -588,3 +588,69 @@ def test_without_log_ratios_the_lines_stay_short(folder):
     trained = trainer(folder, "guidance.trigger=always", "log_ratios=false")
     run_steps(trained, 1)
     assert not any("ratios" in row or "pieces" in row for row in trained.run.read("rollouts.jsonl"))
+
+
+def with_points(folder: Path) -> str:
+    """The training problems with three points of guidance each."""
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["metadata"] = {"guidance_points": ["a", "b", "c"]}
+    (folder / "points.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return f"problems.train={folder}/points.jsonl"
+
+
+def test_levels_of_guidance_are_remembered_over_steps_and_in_checkpoints(folder):
+    def correct(problem, rollout):
+        return rollout.guided and rollout.index >= 3  # from the second level on
+
+    settings = (with_points(folder), "guidance.ladder=true", "steps=4", "checkpoints.every=2", "problems_per_step=8")
+    whole = trainer(folder, *settings, f"run={folder}/whole", correct=correct)
+    whole.fit()
+    assert set(whole.reached.values()) == {2}
+    guided = [row for row in whole.run.read("rollouts.jsonl") if row["guided"]]
+    assert {row["index"] for row in guided} == {3, 4, 5}
+    stopped = trainer(folder, *settings, f"run={folder}/stopped", correct=correct)
+    run_steps(stopped, 2)
+    stopped.save()
+    resumed = trainer(folder, *settings, f"run={folder}/stopped", correct=correct, resume=True)
+    assert resumed.reached == stopped.reached
+    resumed.fit()
+    assert resumed.run.read("rollouts.jsonl") == whole.run.read("rollouts.jsonl")
+    assert all(row["guidance/level"] == 2 for row in whole.run.read("metrics.jsonl") if "guidance/level" in row)
+
+
+def test_a_ladder_without_points_is_refused(folder):
+    with pytest.raises(ValueError, match=r"guidance\.ladder has nothing to climb"):
+        trainer(folder, "guidance.ladder=true")
+
+
+def test_uniform_groups_are_replaced_by_further_batches(folder):
+    def correct(problem, rollout):
+        return int(problem.id) % 2 == 0 and rollout.index == 0
+
+    settings = ("guidance.trigger=never", "problems_per_step=2", "steps=3")
+    trained = trainer(folder, *settings, "sampling.refill=5", correct=correct)
+    groups, batches, _ = trained.sample_step(1)
+    taught = trained._to_train(groups)
+    assert len(taught) == 2
+    assert not any(group.uniform for group in taught)
+    assert len({group.problem.id for group in groups}) == len(groups) == 2 * batches
+    run_steps(trained, 1)
+    assert trained.batches == batches
+    assert trained.run.read("metrics.jsonl")[0]["rollouts"] == 4 * len(groups)
+    none_left = trainer(folder, *settings, "sampling.refill=1", f"run={folder}/other", correct=lambda *_: False)
+    groups, batches, _ = none_left.sample_step(1)
+    assert (len(groups), batches, len(none_left._to_train(groups))) == (4, 2, 0)
+
+
+def test_a_resumed_run_goes_on_after_the_last_refilled_batch(folder):
+    settings = ("guidance.trigger=never", "problems_per_step=2", "steps=4", "checkpoints.every=2", "sampling.refill=2")
+    whole = trainer(folder, *settings, f"run={folder}/whole")
+    whole.fit()
+    stopped = trainer(folder, *settings, f"run={folder}/stopped")
+    run_steps(stopped, 2)
+    stopped.save()
+    resumed = trainer(folder, *settings, f"run={folder}/stopped", resume=True)
+    resumed.fit()
+    assert whole.batches > 4
+    assert resumed.run.read("rollouts.jsonl") == whole.run.read("rollouts.jsonl")

@@ -16,9 +16,10 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"cli"},
     {"demo"},
-    {"trainers"},
+    {"trainers", "theory"},
     {"guidance", "evaluation", "analysis"},
     {"algorithm", "metrics"},
+    {"ladder"},
     {"problems", "samplers", "graders", "logprobs", "run_folder", "progress", "interrupts"},
     {"prompts", "policy", "recipes", "chat"},
     {"disk_cache", "atomic_files"},

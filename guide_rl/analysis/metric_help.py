@@ -40,6 +40,9 @@ METRICS = {
         "0: Guide is Filter-GRPO that costs more",
     ),
     "guidance/rescued_share": Meaning("rescued over triggered"),
+    "guidance/level": Meaning(
+        "mean level of triggered problems' guidance, with `guidance.ladder`", "falls or stays low", "at the top"
+    ),
     "guidance/reliance": Meaning(
         "mean over tokens of guided rollouts of log pi(y given guidance) - log pi(y plain), nats",
         "falls",

@@ -27,6 +27,8 @@ class SamplingConfig:
     """Plain rollouts per problem."""
     temperature: float = 1.0
     """Sampling temperature; log-probs are at this temperature everywhere."""
+    refill: int = 0
+    """Where groups turn out uniform, sample up to so many further batches of problems until problems_per_step others are found (DAPO's dynamic sampling)."""
     max_tokens: int = 3072
     """Longest rollout, in tokens."""
     stop: list[str] = field(default_factory=list)
@@ -43,6 +45,7 @@ class SamplingConfig:
             "temperature",
             prefix="sampling.",
         )
+        require_range(self, lambda v: v >= 0, "at least 0", "refill", prefix="sampling.")
         require(all(self.stop), "sampling.stop holds an empty string; remove it")
 
 
@@ -56,9 +59,16 @@ class GuidanceConfig:
     """Guided rollouts per triggered problem; null means sampling.k."""
     keep_guided: Literal["all", "successful"] = "all"
     """Which guided rollouts join the group."""
+    ladder: bool = False
+    """Show the first point of a problem's guidance, and one more whenever all guided rollouts fail, within the step; the level reached is remembered."""
+    dropout: float = 0.0
+    """Share of triggered problems that get no guidance after all, by chance."""
+    anneal_steps: int | None = None
+    """Give guidance to a share of triggered problems that falls linearly to none over so many steps; null means to all of them, always."""
 
     def __post_init__(self) -> None:
-        require_range(self, lambda v: v >= 1, "at least 1 or null", "k_guided", prefix="guidance.")
+        require_range(self, lambda v: v >= 1, "at least 1 or null", "k_guided", "anneal_steps", prefix="guidance.")
+        require_range(self, lambda v: 0 <= v < 1, "from 0 to below 1", "dropout", prefix="guidance.")
 
 
 @dataclass(frozen=True)
@@ -300,6 +310,10 @@ class TrainRecipe:
             self.loss.advantages == "grpo" or not self.loss.filter_uniform,
             f"loss.filter_uniform leaves out groups of equal rewards, from which loss.advantages {self.loss.advantages} learns; "
             "set it to false",
+        )
+        require(
+            self.sampling.refill == 0 or self.loss.filter_uniform,
+            "sampling.refill replaces groups of equal rewards, which loss.filter_uniform false keeps; set one of them",
         )
         group_size = self.sampling.k + (0 if self.guidance.trigger == "never" else self.k_guided)
         require(

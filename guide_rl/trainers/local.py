@@ -20,6 +20,7 @@ from guide_rl.config import TrainRecipe
 from guide_rl.evaluation import evaluate
 from guide_rl.graders.pool import GraderPool
 from guide_rl.interrupts import Interrupts
+from guide_rl.ladder import Ladder, guided_share
 from guide_rl.metrics import Metrics, group_metrics
 from guide_rl.policy import autocast, explain_out_of_memory, export, load_policy, pick_device, save
 from guide_rl.progress import Progress
@@ -125,7 +126,7 @@ class LocalTrainer:
         self.policy = load_policy(recipe.model, device=device, seed=recipe.seed, checkpoint=checkpoint)
         self.autocast = partial(autocast, recipe.model, device)
         self.prompts = Prompts(self.policy.tokenizer, recipe.prompts)
-        self._prompt_ids: dict[tuple[str, str, bool], tuple[int, ...]] = {}
+        self._prompt_ids: dict[tuple[str, str, str | None], tuple[int, ...]] = {}
         lm = CausalLM(self.policy.model)
         self.problems = training_problems(recipe, self.prompts, lm, progress.note)
         self.held_out = held_out_problems(recipe, self.prompts, lm, progress.note)
@@ -133,6 +134,8 @@ class LocalTrainer:
         self.update = PolicyUpdate(recipe, self.policy, self.autocast, self.prompt_ids, run)
         self.sampler = self._sampler(recipe.sampling.temperature)
         self.step_done, self.saved, self.evaluated = 0, 0, -1
+        self.batches = 0
+        self.reached: dict[str, int] = {}
         self.whole, self._noted_no_gradient = True, False
         self.score, self.best_step, self.best_score = 0.0, 0, -1.0
         self.sampled = {"rollouts": 0, "tokens": 0}
@@ -184,16 +187,18 @@ class LocalTrainer:
     def step(self, interrupts: Interrupts) -> None:
         """One step: sample groups, update the policy, log. Before the update an interrupt drops it."""
         step, started = self.step_done + 1, time.perf_counter()
-        groups = self.sample(step)
+        groups, batches, ladder = self.sample_step(step)
         self._refuse_failing_grader(groups)
         sampled = time.perf_counter()
         with interrupts.held():
             self.progress.phase("updating", f"step {step}")
             self.whole = False
-            updated = self.update(groups, step)
+            updated = self.update(self._to_train(groups), step)
             metrics = group_metrics(groups) | updated.metrics
+            if ladder.active and (triggered := [group.problem for group in groups if group.triggered]):
+                metrics["guidance/level"] = float(np.mean([ladder.level(problem) for problem in triggered]))
             seconds = time.perf_counter() - started
-            self.step_done = step
+            self.step_done, self.batches, self.reached = step, batches, ladder.reached
             self.sampled = {name: self.sampled[name] + int(metrics[name]) for name in self.sampled}
             metrics |= {f"total/{name}": float(count) for name, count in self.sampled.items()}
             timings = {
@@ -207,10 +212,34 @@ class LocalTrainer:
             self._note_no_gradient(metrics)
             self.whole = True
 
-    def sample(self, step: int) -> list[Group]:
-        """The groups of a step, in the order of its batch of problems."""
-        recipe, batch = self.recipe, self.batch(step)
+    def sample_step(self, step: int) -> tuple[list[Group], int, Ladder]:
+        """The groups of a step, of one batch of problems or, with `sampling.refill`, of as many as it takes.
+
+        Returns:
+            The groups, how many batches the run has taken with them, and the levels of guidance after them.
+        """
+        ladder = Ladder(active=self.recipe.guidance.ladder, reached=self.reached)
         self._prompt_ids.clear()
+        groups: list[Group] = []
+        batches = self.batches
+        while batches - self.batches <= self.recipe.sampling.refill:
+            known = {group.problem.id for group in groups}
+            batches += 1
+            batch = [problem for problem in self.batch(batches) if problem.id not in known]
+            groups += self.sample(step, batch, ladder)
+            if sum(not group.uniform for group in groups) >= self.recipe.problems_per_step:
+                break
+        return groups, batches, ladder
+
+    def _to_train(self, groups: Sequence[Group]) -> Sequence[Group]:
+        """All groups; of refilled ones those that teach, as many as a step has."""
+        if self.recipe.sampling.refill == 0:
+            return groups
+        return [group for group in groups if not group.uniform][: self.recipe.problems_per_step]
+
+    def sample(self, step: int, batch: Sequence[Problem] | None = None, ladder: Ladder | None = None) -> list[Group]:
+        """The groups of a batch of problems (the step's, by default), in its order."""
+        recipe, batch = self.recipe, self.batch(step) if batch is None else batch
         place = {problem.id: i for i, problem in enumerate(batch)}
         groups: list[Group] = []
         self.progress.phase("sampling", f"step {step}")
@@ -223,6 +252,8 @@ class LocalTrainer:
             k_guided=recipe.k_guided,
             trigger=recipe.guidance.trigger,
             seed=(recipe.seed, step),
+            share=guided_share(step, dropout=recipe.guidance.dropout, anneal_steps=recipe.guidance.anneal_steps),
+            ladder=ladder,
         )
         with self.autocast():
             for group in stream:
@@ -320,7 +351,7 @@ class LocalTrainer:
 
     def prompt_ids(self, problem: Problem, guided: bool) -> tuple[int, ...]:
         """The problem's prompt as token ids."""
-        key = (problem.id, problem.question, guided)
+        key = (problem.id, problem.question, problem.guidance if guided else None)
         if key not in self._prompt_ids:
             self._prompt_ids[key] = self.prompts.guided_ids(problem) if guided else self.prompts.plain_ids(problem)
         return self._prompt_ids[key]
@@ -348,5 +379,5 @@ class LocalTrainer:
 FAILURES = ("timeout", "memory", "crashed")
 """Verdicts, besides `error: ...`, that say that a grader did not do its work."""
 
-_STATE = ("step_done", "sampled", "evaluated", "score", "best_step", "best_score")
+_STATE = ("step_done", "batches", "reached", "sampled", "evaluated", "score", "best_step", "best_score")
 """What a checkpoint holds of the trainer itself."""

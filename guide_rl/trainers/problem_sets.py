@@ -6,6 +6,7 @@ from dataclasses import replace
 from guide_rl import graders
 from guide_rl.config import TrainRecipe
 from guide_rl.problems import load_problems
+from guide_rl.problems.points import POINTS
 from guide_rl.prompts import Prompts
 from guide_rl.samplers.causal_lm import CausalLM
 from guide_rl.types import Problem
@@ -38,6 +39,11 @@ def training_problems(
         raise ValueError(
             f"{path}: no problem has guidance, so guidance.trigger {trigger} could never fire; add guidance or set "
             "guidance.trigger to never"
+        )
+    if recipe.guidance.ladder and not any(problem.metadata.get(POINTS) for problem in problems):
+        raise ValueError(
+            f"{path}: no problem has points of guidance (metadata.{POINTS}, which `guide guidance` writes), so guidance.ladder "
+            "has nothing to climb; write guidance, or set it to false"
         )
     return problems
 
