@@ -1,0 +1,1 @@
+"""The paper's theorem and lemmas as numbers, by enumeration (docs/theory.md)."""
