@@ -86,6 +86,8 @@ def token_loss(row: Row, frozen: Row, t: int, settings: dict[str, Any]) -> float
     if not row.guided or settings["clip_guided"]:
         clipped = min(max(ratio, 1 - settings["clip_low"]), 1 + settings["clip_high"])
         surrogate = min(surrogate, clipped * row.advantage)
+    if row.guided and settings.get("ratio_level") == "sequence":
+        surrogate /= len(row.old)  # one term a rollout: its tokens' terms are all the same
     loss = -surrogate - settings["entropy_coef"] * row.entropy[t]
     if not row.guided or settings["kl_rows"] == "all":
         log_ratio = row.ref[t] - row.new_plain[t]

@@ -100,9 +100,9 @@ def test_every_guided_switch_agrees_with_a_number_worked_out_by_hand(changed, gu
     assert by_hand().loss({**PAPER, **changed})[0].item() == pytest.approx(0.9 - guided_term)
 
 
-@pytest.mark.parametrize(("level", "ratio"), [("token", 0.65), ("sequence", 0.4), ("gspo", math.sqrt(0.4))])
+@pytest.mark.parametrize(("level", "ratio"), [("token", 0.65), ("sequence", 0.4 / 2), ("gspo", math.sqrt(0.4))])
 def test_a_rollouts_ratio_is_one_term_of_it_at_sequence_level(level, ratio):
-    """Tokens of ratio 0.5 and 0.8, A = 1: their mean, their product, its square root."""
+    """Tokens of ratio 0.5 and 0.8, A = 1: their mean, half their product (one term over |r| = 2), its square root."""
     row = dataclasses.replace(by_hand_guided(), new_plain=[math.log(0.4), math.log(0.8)], old=[math.log(0.8), 0.0])
     loss, _ = padded([[row]], scales=[1.0]).loss({**PAPER, "ratio_level": level})
     assert loss.item() == pytest.approx(-ratio)

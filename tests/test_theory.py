@@ -98,10 +98,10 @@ def test_at_sequence_level_the_expected_update_is_c_times_the_gradient_of_p(trig
     torch.testing.assert_close(expected_update(world, 1, trigger, "sequence"), expected, rtol=1e-10, atol=1e-14)
 
 
-def test_ratio_level_sequence_of_the_loss_has_guided_rows_pull_as_hard_as_they_have_tokens():
+def test_ratio_level_sequence_of_the_loss_is_equations_12_and_13():
     world = small_world(seed=1, vocabulary=3, length=3, k=3)
     beside, failed, guided = coefficients(world, 1, "all_incorrect")
-    expected = (beside + failed + world.length * guided) * world.success_gradient(1)
+    expected = (beside + failed + guided) * world.success_gradient(1)
     update = expected_update(world, 1, "all_incorrect", ratio_level="sequence")
     torch.testing.assert_close(update, expected, rtol=1e-10, atol=1e-14)
 

@@ -90,7 +90,7 @@ class LossConfig:
     ratio_cap: float = 2.0
     """Cap of guided_ratio truncated."""
     ratio_level: Literal["token", "sequence", "gspo"] = "token"
-    """Guided rows: a ratio a token (the paper's equation 6), the product over the rollout at each of its tokens (equation 13), or its geometric mean (GSPO)."""
+    """Guided rows: a ratio a token (the paper's equation 6), one a rollout that is the product of these (equation 13), or their geometric mean (GSPO)."""
     clip_low: float = 0.2
     """Ratios below 1 - clip_low are clipped."""
     clip_high: float = 0.2

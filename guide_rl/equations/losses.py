@@ -175,8 +175,9 @@ def policy_loss(
     """Minus equation 6 for the rows of one micro-batch, to be minimised.
 
     loss = sum_n weight_n sum_t ( - surrogate_nt + beta * kl_nt - entropy_coef * entropy_nt ), the KL only in
-    the rows of `kl_rows`. The settings are the fields of `LossConfig` of the same names. `weights_N` comes from
-    `aggregation_weights` over the mini-batch. Without a guided row it is plain GRPO, bit for bit.
+    the rows of `kl_rows`. At `ratio_level` sequence the surrogates of a guided rollout sum to one term, w A: its gradient
+    w A grad log pi(r) stands beside A grad log pi(r) of a plain one. The settings are the fields of `LossConfig` of the same
+    names. `weights_N` comes from `aggregation_weights` over the mini-batch. Without a guided row it is plain GRPO, bit for bit.
 
     Shapes: [N, T] or [N] by suffix, advantages either; guided_N and mask_NT bool; ref_NT: log pi_ref under the plain prompt;
     entropies_NT with gradient. Raises ValueError for log-probs or entropies that a setting needs and are None, and
@@ -189,6 +190,9 @@ def policy_loss(
     clip_N = ~guided_N | clip_guided
     clip = {"clip_low": clip_low, "clip_high": clip_high}
     surrogate_NT = clipped_surrogate(ratio_NT, advantages, clip_N, **clip)
+    if ratio_level == "sequence":
+        lengths_N1 = mask_NT.sum(1, keepdim=True).clamp(min=1)
+        surrogate_NT = torch.where(guided_N[:, None], surrogate_NT / lengths_N1, surrogate_NT)
     kl_mask_NT = mask_NT & KL_ROWS[kl_rows](guided_N)[:, None]
     kl_NT = None if ref_NT is None else k3_kl_NT(logprobs.new_plain_NT, ref_NT, kl_mask_NT)
 

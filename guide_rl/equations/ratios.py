@@ -42,7 +42,7 @@ def each_token(log_ratio_NT: Tensor, mask_NT: Tensor) -> Tensor:
 
 
 def whole_sequence(log_ratio_NT: Tensor, mask_NT: Tensor) -> Tensor:
-    """The product of the rollout's ratios, at every token of it (equation 13): one term a rollout under sequence_mean."""
+    """The product of the rollout's ratios, at every token of it (equation 13); the loss makes them one term."""
     return log_ratio_NT.sum(1, keepdim=True).expand_as(log_ratio_NT)
 
 
