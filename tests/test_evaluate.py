@@ -21,6 +21,7 @@ from rich.console import Console
 from tiny_models import tiny_model, tiny_tokenizer
 from toy_run import trainer
 from toy_run import write_inputs as write_training_inputs
+from transformers import MambaConfig, MambaForCausalLM
 
 from guide_rl.cli import main
 from guide_rl.config import EvaluateRecipe
@@ -216,7 +217,7 @@ def test_an_evaluation_of_a_checkpoint_is_the_one_that_training_made_of_it(folde
 
 def test_a_finished_evaluation_is_not_repeated_unless_asked(folder, coins, monkeypatch):
     run, _ = evaluate(folder)
-    before = {name: (run.path / name).read_bytes() for name in ("rollouts.jsonl", "results.jsonl")}
+    before = {name: (run.path / name).read_bytes() for name in ("problems.jsonl", "rollouts.jsonl", "results.jsonl")}
     with monkeypatch.context() as patched:
         patched.setattr(running, "sample_setting", lambda *a, **k: pytest.fail("sampled again"))
         _, said = evaluate(folder)
@@ -344,6 +345,10 @@ def test_models_and_benchmarks_may_be_added_and_nothing_is_measured_twice(folder
     rows = run.read("results.jsonl")
     assert len(rows) == len(by_key(run, "results.jsonl")) == 2 * 2 * (6 + 3)
     assert first.items() <= by_key(run, "results.jsonl").items()
+    tiny_model("qwen2", seed=9).save_pretrained(folder / "model")
+    evaluate(folder, f"models={{other: {folder}/other}}")
+    with pytest.raises(ValueError, match=r"models\.base has changed"):
+        evaluate(folder)
 
 
 @pytest.mark.parametrize(
@@ -486,6 +491,13 @@ def no_model(folder: Path) -> None:
     (folder / "model/config.json").unlink()
 
 
+def a_state_space_model(folder: Path) -> None:
+    shutil.rmtree(folder / "other")
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "state_size": 4, "vocab_size": 101}
+    MambaForCausalLM(MambaConfig(**size)).save_pretrained(folder / "other")
+    tiny_tokenizer().save_pretrained(folder / "other")
+
+
 def nothing(folder: Path) -> None:
     pass
 
@@ -502,6 +514,11 @@ def nothing(folder: Path) -> None:
         (nothing, ["benchmarks={a: FOLDER/a.yaml}"], r"benchmarks\.a: .*a\.yaml: no such file"),
         (unknown_grader, [], r"benchmarks\.sums: .*sums\.jsonl, problem '0': .*psychic"),
         (no_positions, [], r"models\.base .*exceed the model's max_position_embeddings of 17; lower max_tokens to"),
+        (
+            a_state_space_model,
+            ["models={base: FOLDER/model, other: FOLDER/other}"],
+            r"models\.other .*Mamba.* keeps a state other than .*; take another model",
+        ),
         (no_guidance, ["guided=true"], r"guided is set and no problem has guidance"),
         (
             nothing,
@@ -600,6 +617,7 @@ def test_the_table_by_hand():
     print_table(shown, [EvaluatedModel("m", None, "x")], results, Console(file=printed, width=200))
     cells = {row.split("  ")[0]: row.split() for row in printed.getvalue().splitlines()}
     assert cells["a"][1::2][:2] == ["50.0", "25.0"]  # greedy 1 of 2; pass@2 of 1 in 4 is 1/2, of 0 in 4 is 0
+    assert cells["a"][2] == "±50.0"  # of two problems, one right: drawn again, none or both may be
     assert cells["a"][-1] == "10.0/20.0/10.0"  # of 10 rollouts
     assert cells["b"][1::2][:2] == ["100.0", "100.0"]
     assert cells["macro average"][2::2][:2] == ["75.0", "62.5"]
