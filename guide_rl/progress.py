@@ -1,7 +1,7 @@
 """What a run shows while it works: two live lines on a terminal, one line a step elsewhere."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -28,6 +28,7 @@ class Progress:
         budget: what may end the run before its last step.
         label: what stands in front.
         shown: metrics key -> form, of what is shown.
+        unit: what a step does, such as problems: then its rate is shown.
         console: where to write; standard error by default, so that standard output stays clean.
     """
 
@@ -38,15 +39,17 @@ class Progress:
         *,
         label: str = "train",
         shown: Mapping[str, str] = SHOWN,
+        unit: str = "",
         console: Console | None = None,
     ) -> None:
         self.console = console or Console(stderr=True)
-        self.label, self.total, self.done, self.shown = label, total, 0, shown
+        self.label, self.total, self.done, self.shown, self._unit = label, total, 0, shown, unit
         limits = {} if budget is None else {"rollouts": budget.rollouts, "tokens": budget.tokens}
         self._limits = {name: limit for name, limit in limits.items() if limit is not None}
-        self._phase, self._detail, self._tokens_per_s = "starting", "", 0.0
+        self._phase, self._tokens_per_s = "starting", 0.0
+        self._detail: str | Callable[[], str] = ""
         self._metrics: Mapping[str, float] = {}
-        self._started, self._start_share = time.monotonic(), 0.0
+        self._started, self._start_step, self._start_share = time.monotonic(), 0, 0.0
         self._share = 0.0
         self._live = Live(get_renderable=self._lines, console=self.console, refresh_per_second=4, transient=True)
 
@@ -64,10 +67,10 @@ class Progress:
     def resumed_at(self, step: int, spent: Mapping[str, float] | None = None) -> None:
         """Count time left from here: the run has done `step` steps and spent rollouts and tokens before."""
         self.done, self._share = step, self._share_done(step, spent or {})
-        self._started, self._start_share = time.monotonic(), self._share
+        self._started, self._start_step, self._start_share = time.monotonic(), step, self._share
 
-    def phase(self, name: str, detail: str = "") -> None:
-        """Say what is being done now."""
+    def phase(self, name: str, detail: str | Callable[[], str] = "") -> None:
+        """Say what is being done now; a function is called whenever it is shown, also from another thread."""
         self._phase, self._detail = name, detail
 
     def step_done(self, step: int, metrics: Mapping[str, float], tokens_per_s: float | None = None) -> None:
@@ -94,6 +97,8 @@ class Progress:
             elapsed = time.monotonic() - self._started
             left = elapsed / (self._share - self._start_share) * max(0.0, 1.0 - self._share)
             parts.append(f"{duration(left)} left")
+            if self._unit:
+                parts.append(f"{(self.done - self._start_step) / max(elapsed, 1e-9):,.1f} {self._unit}/s")
         parts += [form.format(self._metrics[key]) for key, form in self.shown.items() if key in self._metrics]
         if self._tokens_per_s:
             parts.append(f"{self._tokens_per_s:,.0f} tokens/s")
@@ -102,7 +107,8 @@ class Progress:
     def _lines(self) -> Group:
         """The live lines: numbers of the last step, and the phase of this one; cut off where the terminal ends."""
         numbers = Text(self._summary(), style="bold", no_wrap=True, overflow="ellipsis")
-        phase = Text(f"{self._phase} {self._detail}".strip(), style="dim", no_wrap=True, overflow="ellipsis")
+        detail = self._detail() if callable(self._detail) else self._detail
+        phase = Text(f"{self._phase} {detail}".strip(), style="dim", no_wrap=True, overflow="ellipsis")
         return Group(numbers, phase)
 
 

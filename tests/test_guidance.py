@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -18,13 +19,14 @@ import pytest
 from faulty_server import Answer, FaultyServer, completion, seeded
 from rich.console import Console
 
-from guide_rl.chat.client import ChatError, ChatReply, Spent
+from guide_rl.chat.client import ChatClient, ChatError, ChatReply, Spent
 from guide_rl.cli import main, parse
 from guide_rl.config import TEACHER_PROMPT, ChatConfig, GuidanceRecipe, ModelConfig
-from guide_rl.guidance.asking import CUT_OFF, teacher_messages
-from guide_rl.guidance.writing import dry_run, money, report, write_guidance
+from guide_rl.guidance.asking import CUT_OFF, Outcome, teacher_messages
+from guide_rl.guidance.writing import _doing, _reporter, dry_run, money, report, write_guidance
 from guide_rl.problems import load_problems, save_problems
 from guide_rl.problems.points import POINTS, guidance_at, numbered, parse_points
+from guide_rl.progress import Progress
 from guide_rl.recipes import write_recipe
 from guide_rl.types import Problem
 
@@ -38,6 +40,8 @@ def problem(number, **fields):
 
 class Teacher:
     """Answers in memory: the first reply that `reply(id, messages)` gives."""
+
+    trouble = ""
 
     def __init__(self, reply=lambda key, messages: GOOD):
         self.reply, self.asked = reply, []
@@ -210,6 +214,16 @@ def test_other_files_are_not_overwritten(tmp_path):
         write_guidance(made, Teacher())
 
 
+@pytest.mark.parametrize("name", ["recipe.yaml", "summary.json"])
+def test_files_of_another_command_are_not_overwritten(tmp_path, name):
+    made = recipe(tmp_path, [problem(1)])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(FileExistsError, match=rf"holds a {name} that .* did not write; use another out"):
+        write_guidance(made, Teacher())
+    assert (tmp_path / "out" / name).read_text() == "mine"
+
+
 def test_a_result_is_not_written_over_the_problems_that_it_is_made_of(tmp_path):
     made = recipe(tmp_path, [problem(1)])
     write_guidance(made, Teacher())
@@ -358,6 +372,48 @@ def test_progress_shows_within_seconds_without_a_terminal(tmp_path, monkeypatch)
     assert len(shown) <= 3
 
 
+def test_rate_and_time_left_leave_out_what_was_stored(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("guide_rl.progress.time.monotonic", lambda: clock[0])
+    console = Console(file=StringIO(), force_terminal=True, width=100)
+    progress, teacher, written = Progress(100, unit="problems", console=console), Teacher(), Outcome(points=("A.",))
+    done = _reporter(progress, Counter(), teacher)
+    for number in range(60):
+        done(f"p{number}", written)
+    teacher.asked = [None] * 10
+    clock[0] = 20.0
+    for number in range(60, 70):
+        done(f"p{number}", written)
+    assert "70/100  1 min 00 s left  0.5 problems/s" in progress._summary()
+
+
+def test_what_keeps_replies_from_coming_is_told_until_one_comes(tmp_path):
+    told = []
+
+    def rule(prompt, nth):
+        told.append(_doing(client))
+        return None if nth else "500"
+
+    with FaultyServer(rule) as server:
+        chat = ChatConfig(model="m", base_url=server.base_url, api_key_env=None, backoff_s=0.01)
+        with ChatClient(chat, cache=tmp_path / "replies.sqlite") as client:
+            list(client.ask([("a", ({"role": "user", "content": "A"},))]))
+            told.append(_doing(client))
+    assert [line.strip() for line in told] == [
+        "0 answered, 0 stored before, 0 retried",
+        "0 answered, 0 stored before, 1 retried  HTTP 500: Internal Server Error",
+        "1 answered, 0 stored before, 1 retried",
+    ]
+
+
+def test_a_server_that_never_answered_is_no_run_to_go_on_with(tmp_path):
+    console = Console(file=StringIO())
+    chat = ChatConfig(model="m", base_url="http://127.0.0.1:9/v1", api_key_env=None, tries=1)
+    with pytest.raises(ConnectionError, match=r"check chat\.base_url"):
+        write_guidance(recipe(tmp_path, [problem(1)], chat=chat), console=console)
+    assert "stopped" not in console.file.getvalue()
+
+
 def test_a_recipe_without_its_writer_is_refused():
     with pytest.raises(ValueError, match=r"chat\.model"):
         GuidanceRecipe(problems="x")
@@ -381,7 +437,7 @@ def test_a_dry_run_asks_nothing_and_shows_cost_and_prompt(tmp_path):
 def test_a_dry_run_of_the_policy_shows_its_tokens_and_writes_nothing(tmp_path, demo_model):
     fields = {"chat": None, "writer": "policy", "model": ModelConfig(path=str(demo_model)), "max_tokens": 40}
     text = dry_run(recipe(tmp_path, [problem(1), problem(2)], prompt="{question}{reference_answer}", **fields))
-    assert "0 replies are stored" in text
+    assert "first replies: 0 are stored, 2 to be asked for" in text
     assert "at most 80 reply tokens" in text
     assert "cost" not in text
     assert not (tmp_path / "out").exists()

@@ -113,6 +113,8 @@ class ChatClient:
         self._hash = hashlib.sha256(_canonical([config.model, self._parameters]))
         self._counts: Counter[str] = Counter()
         self._failed_in_a_row = 0
+        self.trouble = ""
+        """Why the last try failed; empty after a reply."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._cache = DiskCache(cache)
 
@@ -250,6 +252,7 @@ class ChatClient:
             outcome = await self._endpoint.send(messages, parameters)
             if not isinstance(outcome, Fault):
                 return digest, self._replied(digest, outcome, taken)
+            self.trouble = outcome.reason
             self._limits.settle(taken, prompt_tokens)
             self._limits.hold(outcome.wait_s)
             if not outcome.retry or tries == self.config.tries:
@@ -262,7 +265,7 @@ class ChatClient:
         _, _, prompt_tokens, completion_tokens = row
         self._limits.settle(taken, prompt_tokens + completion_tokens, completion_tokens)
         self._counts.update(asked=1, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
-        self._failed_in_a_row = 0
+        self._failed_in_a_row, self.trouble = 0, ""
         return ChatReply(*(self._stored(digest) or row), cached=False)
 
     def _failed(self, fault: Fault, tries: int) -> ChatError | ChatStopped:

@@ -37,6 +37,11 @@ class Writer(Protocol):
         """What was used until now."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """Why the last try failed; empty after a reply."""
+        ...
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -105,6 +105,11 @@ class PolicyChat:
         names = ("asked", "cached", "retried", "failed", "prompt_tokens", "completion_tokens")
         return Spent(**{name: self._counts[name] for name in names}, cost=None)
 
+    @property
+    def trouble(self) -> str:
+        """Nothing: no try fails."""
+        return ""
+
     def close(self) -> None:
         """Close the cache."""
         self._cache.close()

@@ -36,13 +36,10 @@ from guide_rl.recipes import write_recipe
 from guide_rl.run_folder import RunFolder
 from guide_rl.types import Problem
 
-_SHOWN = {
-    "rate": "{:,.1f} problems/s",
-    "written": "{:.0f} written",
-    "refused": "{:.0f} refused",
-    "failed": "{:.0f} failed",
-}
 _KINDS = ("written", "refused", "failed")
+_WRITTEN_LATER = ("problems.jsonl", "recipe.yaml", "summary.json")
+"""Files that are written after last_run.json: without it they are somebody else's."""
+_SHOWN = {kind: f"{{:.0f}} {kind}" for kind in _KINDS}
 
 
 def write_guidance(
@@ -70,26 +67,27 @@ def write_guidance(
         ):
             leaking = own_leaks(_to_check(recipe, problems), check)
             todo = _todo(recipe, problems, leaking)
-            with Progress(max(len(todo), 1), label="guidance", shown=_SHOWN, console=console) as progress:
+            total = max(len(todo), 1)
+            with Progress(total, label="guidance", shown=_SHOWN, unit="problems", console=console) as progress:
                 counts: Counter[str] = Counter()
+                progress.phase("asking:", lambda: _doing(asked))
                 try:
-                    outcomes = ask_all(todo, asked, check, recipe.prompt, _reporter(progress, counts))
+                    outcomes = ask_all(todo, asked, check, recipe.prompt, _reporter(progress, counts, asked))
                 except (KeyboardInterrupt, ChatStopped):
-                    progress.note(
-                        f"stopped: {_listed(counts)} of {len(todo)}; {_used(asdict(asked.spent))}; the replies are stored in "
-                        f"{cache}: start the same command again to go on"
-                    )
+                    if asked.spent.asked or counts:
+                        progress.note(
+                            f"stopped: {_listed(counts)} of {len(todo)}; {_used(asdict(asked.spent))}; the replies are stored "
+                            f"in {cache}: start the same command again to go on"
+                        )
                     raise
             spent = asked.spent
         summary = _summary(recipe, problems, outcomes, leaking)
         last_run = asdict(spent) | {"seconds": round(time.monotonic() - started, 1)}
         _write_result(recipe, problems, outcomes, leaking, summary, last_run)
     if todo and not summary["written"]:
-        first = outcomes[todo[0].id].reason
-        raise ValueError(
-            f"no guidance was written for any of {len(todo)} problems; {'; '.join(_reasons(summary, recipe.out))}; "
-            f"the first: {first}"
-        )
+        why, first = "; ".join(_reasons(summary, recipe.out)), outcomes[todo[0].id].reason
+        details = "" if first in why else f"; the first: {first}"
+        raise ValueError(f"no guidance was written for any of {len(todo)} problems; {why}{details}")
     return {**summary, "last_run": last_run}
 
 
@@ -99,7 +97,7 @@ def dry_run(recipe: GuidanceRecipe) -> str:
     with LeakCheck() as check:
         leaking = own_leaks(_to_check(recipe, problems), check)
     todo = _todo(recipe, problems, leaking)
-    lines = [f"{len(todo)} of {len(problems)} problems would be asked about", *_leaking_line(len(leaking))]
+    lines = [f"{len(todo)} of {len(problems)} problems have no guidance to use", *_leaking_line(len(leaking))]
     if todo:
         cache = _cache_folder(recipe) / "replies.sqlite"
         with _opened(recipe, None, cache if cache.exists() else ":memory:") as writer:
@@ -126,8 +124,8 @@ def _estimated(recipe: GuidanceRecipe, todo: Sequence[Problem], writer: Writer) 
     guess = writer.estimate((problem.id, teacher_messages(problem, recipe.prompt)) for problem in todo)
     most = "without limit" if guess.completion_tokens is None else f"at most {guess.completion_tokens:,}"
     lines = [
-        f"{guess.cached} replies are stored; the others take about {guess.prompt_tokens:,} prompt tokens and "
-        f"{most} reply tokens"
+        f"first replies: {guess.cached} are stored, {guess.requests - guess.cached} to be asked for; these take about "
+        f"{guess.prompt_tokens:,} prompt tokens and {most} reply tokens"
     ]
     if recipe.writer == "teacher" and recipe.chat is not None:
         if guess.cost is None or guess.completion_tokens is None:
@@ -222,23 +220,30 @@ def _summary(
     }
 
 
-def _reporter(progress: Progress, counts: Counter[str]) -> Callable[[str, Outcome], None]:
-    """Counts outcomes and shows them: four times a second on a terminal, elsewhere after 3 seconds and twice a minute."""
-    started = time.monotonic()
-    every_s, due = (0.25, started) if progress.console.is_terminal else (30.0, started + 3.0)
+def _reporter(progress: Progress, counts: Counter[str], writer: Writer) -> Callable[[str, Outcome], None]:
+    """Counts outcomes and shows them: at once on a terminal, elsewhere after 3 seconds and twice a minute.
+
+    Rate and time left leave out what was stored: it comes first, in no time.
+    """
+    due = time.monotonic() + 3.0
 
     def done(key: str, outcome: Outcome) -> None:
         nonlocal due
         counts[outcome.kind] += 1
-        now = time.monotonic()
         number = counts.total()
-        if now >= due or number == progress.total:
-            due = now + every_s
-            progress.step_done(
-                number, {**dict.fromkeys(_KINDS, 0), **counts, "rate": number / max(now - started, 1e-9)}
-            )
+        if not writer.spent.asked:
+            progress.resumed_at(number)
+        if progress.console.is_terminal or number == progress.total or time.monotonic() >= due:
+            due = time.monotonic() + 30.0
+            progress.step_done(number, {**dict.fromkeys(_KINDS, 0), **counts})
 
     return done
+
+
+def _doing(writer: Writer) -> str:
+    """What was asked until now, and what keeps replies from coming."""
+    spent = writer.spent
+    return f"{spent.asked:,} answered, {spent.cached:,} stored before, {spent.retried:,} retried  {writer.trouble}"
 
 
 def _cache_folder(recipe: GuidanceRecipe) -> Path:
@@ -261,10 +266,13 @@ def _opened(recipe: GuidanceRecipe, writer: Writer | None, cache: str | Path) ->
 def _check_folder(recipe: GuidanceRecipe, problems: Iterable[Problem]) -> None:
     """FileExistsError when the recipe's folder holds what is not this recipe's; problems may have been added since."""
     out, result = Path(recipe.out), Path(recipe.out) / "problems.jsonl"
+    for name in _WRITTEN_LATER if not (out / "last_run.json").exists() else ():
+        if (out / name).exists():
+            raise FileExistsError(
+                f"{out} holds a {name} that `guide guidance` did not write; use another out (out=...)"
+            )
     if not result.exists():
         return
-    if not (out / "last_run.json").exists():
-        raise FileExistsError(f"{out} holds problems that `guide guidance` did not write; use another out (out=...)")
     if result.samefile(recipe.problems):
         raise FileExistsError(f"{recipe.problems} would be overwritten; use another out (out=...)")
     was = _made_by(yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8")))
