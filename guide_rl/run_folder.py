@@ -191,15 +191,20 @@ class RunFolder:
         Raises:
             BlockingIOError: another process is working on this run.
         """
-        file = (self.path / ".lock").open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            raise BlockingIOError(
-                f"{self.path}: another process is working on this run; wait for it or stop it"
-            ) from None
-        return file
+        path = self.path / ".lock"
+        while True:
+            file = path.open("w")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.close()
+                raise BlockingIOError(
+                    f"{self.path}: another process is working on this run; wait for it or stop it"
+                ) from None
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                    return file
+            file.close()  # removed by the process that held it before: a lock that nobody else would see
 
     def _discard(self) -> None:
         """Remove what a run wrote before its first step; anything else in its folder stays."""

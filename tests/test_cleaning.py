@@ -1,5 +1,6 @@
 """Cleaning: duplicates against slow twins, splits that do not depend on other rows, and the folder `guide problems` leaves."""
 
+import fcntl
 import json
 import os
 import random
@@ -21,6 +22,7 @@ from guide_rl.problems import load_problems, preparation
 from guide_rl.problems.cleaning import _pairs, find_matches, normalised, shingles, similarity, splits_of, words_of
 from guide_rl.problems.preparation import prepare, tokenizer_of, unreadable_answers
 from guide_rl.recipes import read_recipe
+from guide_rl.run_folder import RunFolder
 from guide_rl.types import Problem
 
 WORDS = [f"word{letter}" for letter in "abcdefghijklmnopqrstuv"]
@@ -117,6 +119,7 @@ def test_similarity_is_that_of_the_sets():
         ("ﬁnd \uff12", "Find 2"),
         ("Straße", "STRASSE"),
         (r"\(x\) \[y\]", "$x$ $$y$$"),
+        ("co\u00adop\u200b x\u2061(2\u2062y)\ufeff", "coop x(2y)"),
     ],
 )
 def test_spelling_does_not_make_a_question_another(a, b):
@@ -168,6 +171,13 @@ def test_all_pairs_of_a_few_that_look_alike_are_proposed_and_of_many_no_square_o
 
     assert proposed(50) == 50 * 49 / 2
     assert proposed(3000) < 3000 * 100
+
+
+def test_a_copy_of_what_matches_an_evaluation_question_is_told_as_a_match_of_it():
+    evaluation = "Alice has twelve red apples and gives five of them to Bob; how many apples does she keep at home?"
+    edited = f"Problem 7. {evaluation} Explain."
+    found = find_matches([evaluation, edited, edited.upper()], ["7"] * 3, 1, DuplicatesConfig())
+    assert [(found[i].earlier, found[i].kind) for i in (1, 2)] == [(0, "near"), (0, "near")]
 
 
 def test_other_numbers_with_another_answer_are_a_variant_and_evaluation_problems_match_all_the_same():
@@ -390,6 +400,20 @@ def test_two_processes_do_not_make_one_folder(folder, capsys, monkeypatch):
     assert not Path("out").exists()
 
 
+def test_a_lock_that_its_last_holder_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    flock, calls = fcntl.flock, []
+
+    def removed_first(file, how):
+        if not calls:
+            (tmp_path / ".lock").unlink()
+        calls.append(how)
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    with RunFolder(tmp_path).lock(), pytest.raises(BlockingIOError):
+        RunFolder(tmp_path).lock()
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("stage", ["_compare", "write_folder"])
 def test_what_a_kill_leaves_keeps_other_recipes_off_only_while_it_works(folder, stage):
@@ -524,6 +548,7 @@ def test_a_kill_while_files_are_replaced_leaves_a_folder_that_the_same_command_m
         patched.setattr(atomic_files.os, "replace", dies)
         with pytest.raises(KeyboardInterrupt):
             prepare(read_recipe(ProblemsRecipe, "recipe.yaml"))
+    assert Path("out/summary.json").exists() == (nth in (1, 4))  # there only beside the files that it sums up
     main(["problems", "recipe.yaml"])
     assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
 

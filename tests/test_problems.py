@@ -47,6 +47,13 @@ def test_saved_problems_load_back_the_same(tmp_path):
     assert load_problems(tmp_path / "p.jsonl") == problems
 
 
+def test_half_a_surrogate_pair_in_metadata_is_saved_and_loads_back(tmp_path):
+    problems = load_problems(write(tmp_path, r'{"question": "q", "answer": "1", "metadata": {"\udc00": "\\\ud800"}}'))
+    assert problems[0].metadata == {"\udc00": "\\\ud800"}
+    save_problems(tmp_path / "p.jsonl", problems)
+    assert load_problems(tmp_path / "p.jsonl") == problems
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -58,6 +65,19 @@ def test_saved_problems_load_back_the_same(tmp_path):
         ('{"question": "q", "answer": "1", "hints": 1}', "line 2: unknown field 'hints'"),
         ('{"question": "q", "answer": ["1"]}', "line 2: field 'answer' must be text, not list"),
         ('{"question": "q", "answer": true}', "line 2: field 'answer' must be text, not bool"),
+        *(
+            (
+                f'{{"question": "q", "answer": "1", "metadata": {{"guidance_points": {points}}}}}',
+                f"line 2: field 'metadata.guidance_points' {said}",
+            )
+            for points, said in {
+                '"Think."': "must be a list of texts, not str",
+                "null": "must be a list of texts, not NoneType",
+                '["a", null]': "must be text, not null",
+                '["a", {}]': "must be text, not dict",
+                r'["\ud800"]': "holds half a surrogate pair",
+            }.items()
+        ),
         ('{"question": "q", "answer": "1", "grader": null}', "line 2: field 'grader' must be text, not null"),
         ('{"question": "q", "answer": "1", "metadata": 3}', "line 2: field 'metadata' must be an object"),
         ('{"id": "1", "question": "q", "answer": "1"}', "line 2: id '1' stands on an earlier line"),

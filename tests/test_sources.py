@@ -110,6 +110,11 @@ def test_multiple_choice_is_shuffled_by_the_seed_and_the_letter_is_the_right_cho
         shuffled_choices(["a", "b", "a "], 0)
 
 
+def test_there_are_no_more_choices_than_letters():
+    with pytest.raises(ValueError, match="2 to 26 columns"):
+        SourceConfig("x.jsonl", choices=[f"c{i}" for i in range(27)])
+
+
 def test_the_place_of_the_right_choice_follows_from_the_seed_and_differs_between_questions():
     def letters(seed):
         return "".join(shuffled_choices([f"{n} right", f"{n} b", f"{n} c"], seed)["letter"] for n in range(30))

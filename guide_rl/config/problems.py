@@ -64,7 +64,10 @@ class SourceConfig:
             bool(self.generators) == (self.kind == "reasoning_gym"),
             "sources: kind reasoning_gym goes with generators, such as [{name: countdown, size: 100}]; set both or neither",
         )
-        require(len(self.choices) != 1, "sources.choices needs two columns or more, the right choice first")
+        require(
+            not self.choices or 2 <= len(self.choices) <= 26,
+            "sources.choices needs 2 to 26 columns, the right choice first",
+        )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from guide_rl.problems.points import POINTS
 from guide_rl.types import Problem
 
 _FIELDS = tuple(f.name for f in fields(Problem))
@@ -44,8 +45,11 @@ def load_problems(path: str | Path) -> list[Problem]:
 
 
 def save_problems(path: str | Path, problems: Iterable[Problem]) -> None:
-    """Write problems as JSON lines that `load_problems` reads back; empty fields are left out."""
-    with Path(path).open("w", encoding="utf-8") as file:
+    """Write problems as JSON lines that `load_problems` reads back; empty fields are left out.
+
+    Half surrogate pairs (in metadata), which UTF-8 cannot hold, are written as escapes.
+    """
+    with Path(path).open("w", encoding="utf-8", errors="backslashreplace") as file:
         for problem in problems:
             values = ((name, getattr(problem, name)) for name in _FIELDS)
             row = {name: value for name, value in values if value not in (None, "", {})}
@@ -73,8 +77,14 @@ def _parse(line: str, where: str, *, default_id: str) -> Problem:
     for name in _TEXT_FIELDS:
         if name in values:
             values[name] = _text(values[name], name, where)
-    if not isinstance(values.get("metadata", {}), dict):
+    metadata = values.get("metadata", {})
+    if not isinstance(metadata, dict):
         raise ValueError(f"{where}: field 'metadata' must be an object")
+    points = metadata.get(POINTS, [])
+    if not isinstance(points, list):
+        raise ValueError(f"{where}: field 'metadata.{POINTS}' must be a list of texts, not {type(points).__name__}")
+    for point in points:
+        _text(point, f"metadata.{POINTS}", where)
     return Problem(**{name: value for name, value in values.items() if value is not None})
 
 

@@ -26,6 +26,8 @@ _WORD = re.compile(
 )
 """Numbers, words and what is no punctuation: brackets, quotation marks and backslashes are left out."""
 _DELIMITERS = re.compile(r"\$|(?<!\\)\\[()\[\]]")
+_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
+"""Signs that do not show, as web pages put into formulas: soft hyphens, spaces without width, invisible operators."""
 _THOUSANDS = re.compile(r",(?<=[0-9],)(?=[0-9]{3}(?![0-9]))")
 _COMMAND = re.compile(r"\\(?:([a-z]+)|[,;:! ])")
 _COMMANDS = {
@@ -82,7 +84,8 @@ class Match:
 
 def normalised(question: str) -> str:
     r"""One spelling for questions that differ in case, spaces, LaTeX delimiters (`$`, `\(`, `\[`) and Unicode forms only."""
-    return " ".join(_DELIMITERS.sub(" ", unicodedata.normalize("NFKC", question).casefold()).split())
+    seen = question if question.isascii() else _UNSEEN.sub("", question)
+    return " ".join(_DELIMITERS.sub(" ", unicodedata.normalize("NFKC", seen).casefold()).split())
 
 
 def words_of(question: str) -> list[str]:
@@ -129,6 +132,7 @@ def find_matches(
     matches = _exact_matches(questions, reference, exact=config.exact)
     if reference:
         matches |= _evaluation_matches(questions, reference, matches, config)
+        matches = {i: matches.get(match.earlier, match) for i, match in matches.items()}  # a copy matches it, too
     if config.near:
         alone = [i for i in range(reference, len(questions)) if i not in matches]
         signatures = _signatures(questions, alone, config.shingle)
