@@ -31,18 +31,19 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 Recipe = TypeVar("Recipe", TrainRecipe, SFTRecipe, ProblemsRecipe, GuidanceRecipe, EvaluateRecipe)
 
 
-def read_recipe(kind: type[Recipe], path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(kind: type[Recipe], path: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file as `guide` does.
 
     Args:
         kind: one of the kinds of recipe in `config`.
-        path: the YAML file.
+        path: the YAML file, or several: what a later one says wins, field by field.
         overrides: `field=value` texts that win over the file, e.g. `loss.beta=0.01`.
 
     Raises:
         ValueError: no such file, an unknown field, a wrong type or a contradiction; names file or field.
     """
-    return parse_recipe(kind, recipe_parser(kind), [str(path)], overrides)[0]
+    paths = [path] if isinstance(path, str | Path) else path
+    return parse_recipe(kind, recipe_parser(kind), [str(path) for path in paths], overrides)[0]
 
 
 def write_recipe(recipe: TrainRecipe | SFTRecipe | ProblemsRecipe | GuidanceRecipe | EvaluateRecipe) -> str:

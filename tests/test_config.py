@@ -22,7 +22,10 @@ from guide_rl.recipes import read_recipe, write_recipe
 from guide_rl.trainers.schedule import SCHEDULES, learning_rate
 
 ROOT = Path(__file__).parent.parent
-RECIPES = [*sorted((ROOT / "recipes").rglob("*.yaml")), ROOT / "guide_rl/demo/recipe.yaml"]
+RECIPES = [
+    *(path for path in sorted((ROOT / "recipes").rglob("*.yaml")) if path.parent.name != "ablations"),
+    ROOT / "guide_rl/demo/recipe.yaml",
+]
 SMALL = ("model.path=m", "problems.train=p.jsonl")
 
 

@@ -606,6 +606,18 @@ class TestRollouts:
         page.locator(".group h3", has_text="2 of 3 correct").wait_for()
         assert page.locator("#detail").evaluate("detail => detail.scrollTop") == 200
 
+    def test_a_watched_page_loads_itself_anew_but_not_under_a_readers_hands(self, open_page, tmp_path):
+        write_page(tmp_path / "index.html", sample() | {"reload_s": 0.5})
+        page = open_page("#view=curves", path=tmp_path / "index.html")
+        page.evaluate("window.before = true")
+        for _ in range(4):
+            page.keyboard.press("?")
+            page.wait_for_timeout(200)
+        assert page.evaluate("window.before")
+        page.wait_for_function("!window.before", timeout=5000)
+        page.wait_for_selector("body[data-texts=read]", state="attached")
+        assert page.evaluate("document.body.dataset.view") == "curves"
+
     def test_a_link_restores_the_view_the_filter_the_problem_and_the_step(self, open_page):
         page = open_page("#view=rollouts")
         page.locator("[data-filter=solved]").click()

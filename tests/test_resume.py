@@ -106,10 +106,10 @@ def test_an_error_between_two_steps_loses_no_step(folder, whole, monkeypatch):
     stopped = trainer(folder, *settings(folder, "error"))
     original = stopped.sample
 
-    def fails(step):
+    def fails(step, *more):
         if step == 4:
             raise MemoryError("lower sampling.batch_size")
-        return original(step)
+        return original(step, *more)
 
     monkeypatch.setattr(stopped, "sample", fails)
     with pytest.raises(MemoryError, match="lower"):

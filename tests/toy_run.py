@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -57,27 +57,43 @@ def some_fail(problem: Problem, rollout: Rollout) -> bool:
     return coin(problem, rollout)
 
 
-def write_inputs(folder: Path, *, name: str = "qwen2", problems: int = 8) -> None:
+LEVELS = {"guidance_points": ["a", "b", "c"]}
+"""Metadata of a problem whose guidance has three points."""
+
+
+def write_inputs(
+    folder: Path, *, name: str = "qwen2", problems: int = 8, metadata: Mapping[str, object] | None = None
+) -> None:
     """Model, tokenizer and problem file of the recipe above."""
     tiny_model(name).save_pretrained(folder / "model")
     tiny_tokenizer().save_pretrained(folder / "model")
     rows = [
         {"id": str(i), "question": f"{i}+{i}=", "answer": str(2 * i), "guidance": f"double {i}", "stratum": "ab"[i % 2]}
+        | ({"metadata": metadata} if metadata else {})
         for i in range(problems)
     ]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def toy_recipe_file(inputs: Path, folder: Path) -> Path:
+    """The recipe above as a file in a folder."""
+    path = folder / "recipe.yaml"
+    path.write_text(RECIPE.format(folder=inputs))
+    return path
+
+
 def recipe(folder: Path, *overrides: str) -> TrainRecipe:
     """The recipe above, with overrides."""
-    path = folder / "recipe.yaml"
-    path.write_text(RECIPE.format(folder=folder))
-    return read_recipe(TrainRecipe, path, overrides)
+    return read_recipe(TrainRecipe, toy_recipe_file(folder, folder), overrides)
 
 
 def trainer(folder: Path, *overrides: str, correct=some_fail, resume: bool = False) -> LocalTrainer:
     """The real trainer, set up in `folder`."""
-    settings = recipe(folder, *overrides)
+    return trainer_of(recipe(folder, *overrides), correct=correct, resume=resume)
+
+
+def trainer_of(settings: TrainRecipe, *, correct=some_fail, resume: bool = False) -> LocalTrainer:
+    """The real trainer of a recipe."""
     run = RunFolder.open(settings.run) if resume else RunFolder.create(settings.run, write_recipe(settings))
     checkpoint = run.rewind() if resume else None
     progress = Progress(settings.steps, console=Console(quiet=True))

@@ -46,7 +46,7 @@ BLOCK_CHARACTERS = 1_000_000
 def write_page(path: Path, data: Mapping[str, Any]) -> None:
     """Write the page, whole or not at all. `data` is what JSON can hold:
 
-    title, made: texts; summary, notes: lists of texts;
+    title, made: texts; reload_s: load the page anew every so many seconds (none: never); summary, notes: lists of texts;
     tables: [{title, caption, header: [text], rows: [[{text, best?, head?}]], files: [name beside the page]}];
     figures: [{title, caption, svg, files}]; runs: [{name, kind, recipe, metrics: {key: {x: [step], y: [number]}}}];
     metric_help: {key: sentence}; problems: [{run (an index into runs), set, id, question, answer, guidance?, stratum}];

@@ -7,7 +7,7 @@ OUT/figure_*.{png,svg}                 the figures (`analysis.figures`)
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -37,6 +37,8 @@ class ReportOptions:
     """The untrained policy, NAME or NAME@STEP, for gains and differences; None: a model named base, else each one's step 0."""
     common: bool = False
     """Compare the problems that all models have, where they have different ones."""
+    reload_s: float | None = None
+    """Let the page load itself anew every so many seconds."""
     page_rollouts: int = 50_000
     """Rollouts on the page at most; where there are more, all rollouts of some problems are shown."""
 
@@ -62,6 +64,7 @@ def report(arguments: Sequence[str], options: ReportOptions, note: Note = lambda
         "title": ", ".join(dict.fromkeys(run.name for run in runs)),
         "made": f"{datetime.now():%Y-%m-%d %H:%M}",
     }
+    data["reload_s"] = options.reload_s
     data["tables"] = [_page_table(table, options.out) for table in tables]
     note("drawing figures")
     data["figures"] = [_page_figure(drawn, options.out) for drawn in all_figures(runs, measured, gains, k)]
@@ -81,6 +84,7 @@ def watch(
 ) -> None:
     """Write the report again whenever a run has grown, until Ctrl-C; waits for runs that have not begun."""
     before: object = None
+    options = replace(options, reload_s=3 * every_s)
     while True:
         files = [file for a in arguments for file in _watched(a)]
         now = [(file, file.stat().st_size) for file in files if file.exists()]

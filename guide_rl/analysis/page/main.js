@@ -29,7 +29,17 @@ async function start() {
   const page = new Page(data, rollouts);
   document.getElementById("progress").hidden = true;
   page.restore();
+  if (data.reload_s) reloadWhenIdle(data.reload_s);
   await rollouts.readTexts();
+}
+
+/** While a report is watched: load it anew, but never under a reader's hands; the link keeps the place. */
+function reloadWhenIdle(seconds) {
+  let touched = 0;
+  for (const kind of ["keydown", "pointerdown", "wheel", "scroll"]) {
+    addEventListener(kind, () => { touched = Date.now(); }, { passive: true, capture: true });
+  }
+  setInterval(() => Date.now() - touched > 1000 * seconds && location.reload(), 1000 * seconds);
 }
 
 class Page {
