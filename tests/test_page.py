@@ -614,8 +614,10 @@ class TestRollouts:
             page.keyboard.press("?")
             page.wait_for_timeout(200)
         assert page.evaluate("window.before")
-        page.wait_for_function("!window.before", timeout=5000)
+        with page.expect_navigation(timeout=5000):
+            pass
         page.wait_for_selector("body[data-texts=read]", state="attached")
+        assert not page.evaluate("window.before")
         assert page.evaluate("document.body.dataset.view") == "curves"
 
     def test_a_link_restores_the_view_the_filter_the_problem_and_the_step(self, open_page):
