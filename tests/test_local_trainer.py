@@ -237,6 +237,8 @@ def test_the_reference_policy_is_refreshed_on_time(folder):
         "loss.guided_ratio=in_context",
         "loss.guided_ratio=none",
         "loss.guided_ratio=truncated",
+        "loss.ratio_level=sequence",
+        "loss.ratio_level=gspo",
         "loss.clip_guided=true",
         "loss.reshape=static",
         "loss.baseline=plain",

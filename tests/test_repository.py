@@ -167,3 +167,17 @@ def test_the_readmes_tree_is_the_real_tree():
 
 def test_no_file_names_that_say_nothing():
     assert not [path for path in SOURCES if re.search(r"util|common|core|misc|base(?!_model)|helper", path.stem)]
+
+
+def named_in(page: str) -> list[tuple[str, str]]:
+    """(file, name) for every `file: name` of a page's table."""
+    return re.findall(r"`([\w/.]+\.py): (\w+)`", (ROOT / page).read_text())
+
+
+def test_the_functions_tests_and_recipes_that_the_page_of_the_algorithm_names_exist():
+    named = named_in("docs/algorithm.md")
+    assert len(named) > 40
+    for path, name in named:
+        assert re.search(rf"^(def|class) {name}\b", (ROOT / path).read_text(), re.M), f"{path} has no {name}"
+    recipes = set(re.findall(r"`([\w/]+\.yaml)`", (ROOT / "docs/algorithm.md").read_text()))
+    assert all((ROOT / "recipes" / recipe).exists() for recipe in recipes)
