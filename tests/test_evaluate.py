@@ -25,7 +25,7 @@ from transformers import MambaConfig, MambaForCausalLM
 
 from guide_rl.cli import main
 from guide_rl.config import EvaluateRecipe
-from guide_rl.evaluation import running
+from guide_rl.evaluation import models, running
 from guide_rl.evaluation.models import EvaluatedModel, find_models
 from guide_rl.evaluation.outcomes import OUTCOMES, outcome
 from guide_rl.evaluation.running import evaluate_models
@@ -387,6 +387,18 @@ def test_other_files_under_the_same_name_are_refused(folder):
         evaluate(folder)
 
 
+@pytest.mark.parametrize("place", [0, 2_000_000, 2**22 - 1])
+def test_changed_weights_are_noticed_in_files_too_large_to_be_read_whole(tmp_path, monkeypatch, place):
+    monkeypatch.setattr(models, "WHOLE_BYTES", 100)
+    weights = bytearray(2**22)
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    before = models.fingerprint(tmp_path)
+    assert models.fingerprint(tmp_path) == before
+    weights[place] = 1
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    assert models.fingerprint(tmp_path) != before
+
+
 def test_a_folder_of_something_else_is_left_alone(folder):
     write_training_inputs(folder)
     trained = trainer(folder, f"run={folder}/t")
@@ -418,8 +430,8 @@ def test_models_are_found_in_folders_runs_and_checkpoints(tmp_path):
     last = place("finished/model", "config.json")
     running_ = place("running", "recipe.yaml")
     steps = [place(f"running/checkpoints/step-{step:06d}", "adapter_config.json") for step in (100, 50)]
-    models = {"a": model, "b": finished, "c": running_, "d": f"{running_}/checkpoints", "e": steps[1], "f": "org/name"}
-    found = find_models(EvaluateRecipe(models=models, benchmarks={"x": "x.jsonl"}))
+    given = {"a": model, "b": finished, "c": running_, "d": f"{running_}/checkpoints", "e": steps[1], "f": "org/name"}
+    found = find_models(EvaluateRecipe(models=given, benchmarks={"x": "x.jsonl"}))
     assert [(m.name, m.step, m.path) for m in found] == [
         ("a", None, model),
         ("b", None, last),
