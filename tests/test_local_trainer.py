@@ -149,9 +149,18 @@ def test_recomputed_old_logprobs_of_later_minibatches_are_the_sampling_policys(f
             assert closest[0] < 1e-5
 
 
-def test_guide_is_grpo_bit_for_bit_when_nothing_was_guided(folder, tmp_path):
+GUIDED_ONLY = {
+    "reshape": ("loss.reshape=adaptive",),
+    "level": ("loss.ratio_level=sequence", "loss.clip_guided=true", "guidance.keep_guided=successful"),
+    "share": ("guidance.dropout=0.5", "guidance.anneal_steps=3", "loss.guided_ratio=plain"),
+    "no ratio": ("loss.guided_ratio=none", "log_ratios=false"),
+}
+
+
+@pytest.mark.parametrize("switches", GUIDED_ONLY.values(), ids=GUIDED_ONLY)
+def test_guide_is_grpo_bit_for_bit_when_nothing_was_guided(folder, tmp_path, switches):
     never_uniform = lambda problem, rollout: rollout.index % 2 == 0  # noqa: E731
-    guided = trainer(folder, f"run={folder}/guided", "loss.reshape=adaptive", correct=never_uniform)
+    guided = trainer(folder, f"run={folder}/guided", *switches, correct=never_uniform)
     plain = trainer(folder, f"run={folder}/plain", "guidance.trigger=never", correct=never_uniform)
     run_steps(guided, 2)
     run_steps(plain, 2)
