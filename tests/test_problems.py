@@ -92,6 +92,9 @@ def test_a_malformed_line_names_file_line_and_reason(tmp_path, line, reason):
 
 
 def test_a_missing_or_empty_file_says_what_to_write(tmp_path):
+    write(tmp_path, '{"question": "q", "answer": "a"}')
+    with pytest.raises(FileNotFoundError, match=r"is a folder; name a problem file in it \(problems\.jsonl\)"):
+        load_problems(tmp_path)
     with pytest.raises(FileNotFoundError, match="write one JSON object a line"):
         load_problems(tmp_path / "none.jsonl")
     with pytest.raises(ValueError, match="holds no problem"):

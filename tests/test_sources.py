@@ -268,6 +268,16 @@ def test_json_tsv_and_packed_files_are_read_and_other_endings_say_which_are(tmp_
             list(read_rows(SourceConfig(str(tmp_path / "bad.jsonl.gz")), None, 0))
 
 
+def test_a_folder_of_unlike_files_is_refused_and_the_current_one_is_read(tmp_path, monkeypatch):
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made/problems.jsonl").write_text('{"question": "q", "answer": "a"}\n')
+    monkeypatch.chdir(tmp_path / "made")
+    assert [row for _, row in read_rows(SourceConfig("."), None, 0)] == [{"question": "q", "answer": "a"}]
+    (tmp_path / "made/rejected.jsonl").write_text('{"row": 1}\n')
+    with pytest.raises(OSError, match=r"files of one kind .* or name one of its files"):
+        list(read_rows(SourceConfig("../made"), None, 0))
+
+
 def test_folders_of_save_to_disk_are_read(tmp_path):
     datasets = pytest.importorskip("datasets")
     rows = datasets.Dataset.from_list([ROW])

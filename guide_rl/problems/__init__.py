@@ -22,10 +22,13 @@ def load_problems(path: str | Path) -> list[Problem]:
     `grader`, `stratum` and `metadata`. Without an `id`, the line number is the id.
 
     Raises:
-        FileNotFoundError: the file does not exist.
+        FileNotFoundError: the file does not exist, or is a folder.
         ValueError: a malformed line, an unknown field, a repeated id, or no problem at all; names file and line.
     """
     path = Path(path)
+    if path.is_dir():
+        files = ", ".join(sorted(file.name for file in path.glob("*.jsonl"))[:5]) or "it has no .jsonl"
+        raise FileNotFoundError(f"{path} is a folder; name a problem file in it ({files})")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such problem file; write one JSON object a line with question and answer")
     problems: dict[str, Problem] = {}

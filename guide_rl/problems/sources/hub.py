@@ -43,7 +43,9 @@ def _load(source: SourceConfig, columns: Sequence[str] | None) -> Any:
     """The split as a `datasets` object."""
     from datasets import load_dataset, load_dataset_builder
 
-    where = {"path": source.path, "name": source.config, "revision": source.revision}
+    folder = Path(source.path).is_dir()
+    path = str(Path(source.path).resolve()) if folder else source.path
+    where = {"path": path, "name": source.config, "revision": source.revision}
     try:
         options: dict[str, Any] = {}
         builder = load_dataset_builder(**where)
@@ -57,8 +59,13 @@ def _load(source: SourceConfig, columns: Sequence[str] | None) -> Any:
     except ValueError as error:
         raise ValueError(f"{source.path}: {error}") from error
     except Exception as error:  # Of the hub, of the network and of file systems there are many kinds.
-        absent = "" if Path(source.path).exists() else "no such file or folder here, and from the hub "
+        absent = "" if folder else "no such file or folder here, and from the hub "
+        check = (
+            "A folder must hold files of one kind with the same columns, and no others; or name one of its files"
+            if folder
+            else "Check name, config, split and revision; a gated data set needs its terms accepted and a token "
+            "(`hf auth login`)"
+        )
         raise OSError(
-            f"{source.path}: {absent}cannot load this data set ({type(error).__name__}: {error}). Check name, config, split "
-            "and revision; a gated data set needs its terms accepted and a token (`hf auth login`)"
+            f"{source.path}: {absent}cannot load this data set ({type(error).__name__}: {error}). {check}"
         ) from error
