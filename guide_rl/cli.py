@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"guide {name}: interrupted", file=sys.stderr)
         sys.exit(130)
     except USER_ERRORS as error:
-        _fail(f"guide {name}", error, 1)
+        _fail(f"guide {name}", str(error) or ("out of memory" if isinstance(error, MemoryError) else repr(error)), 1)
 
 
 def parse(command: str, arguments: Sequence[str]) -> Callable[[], object]:

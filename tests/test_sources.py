@@ -20,7 +20,7 @@ from guide_rl.problems.columns import RowRejected, shuffled_choices, to_problem
 from guide_rl.problems.points import POINTS, guidance_at
 from guide_rl.problems.preparation import prepare
 from guide_rl.problems.rules import RULES
-from guide_rl.problems.sources import kind_of, read_rows
+from guide_rl.problems.sources import files, kind_of, read_rows
 from guide_rl.recipes import read_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -356,6 +356,33 @@ def test_a_data_set_that_is_nowhere_says_what_to_check(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(OSError, match=r"nobody/nothing: no such file or folder here, and from the hub .*Check name"):
         list(read_rows(SourceConfig("nobody/nothing"), None, 0))
+
+
+@pytest.mark.parametrize("damage", [b"PAR1", b"PAR1" + b"\0" * 100 + b"PAR1", None])
+def test_a_damaged_parquet_file_is_named(tmp_path, damage):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "r.parquet"
+    parquet.write_table(pytest.importorskip("pyarrow").Table.from_pylist([ROW] * 9), path, compression="gzip")
+    path.write_bytes(damage or path.read_bytes()[:4] + b"\xff" * 60 + path.read_bytes()[64:])
+    with pytest.raises(ValueError, match=r"r\.parquet: cannot be read as Parquet .*get it again"):
+        list(read_rows(SourceConfig(str(path)), None, 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("r.jsonl.gz", '{"q": "' + "x" * 2000 + '"}', "a line has more than 1,000 characters"),
+        ("r.csv.gz", "q,a\n" + "x" * 2000 + ",1\n", "a line has more than 1,000 characters"),
+        ("r.csv", 'q,a\n"' + "x\n" * 1000, "not a table .*field larger"),
+    ],
+)
+def test_a_line_or_a_cell_without_bounds_is_an_error_before_it_fills_the_memory(
+    tmp_path, monkeypatch, name, text, said
+):
+    monkeypatch.setattr(files, "LONGEST_LINE", 1000)
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    with pytest.raises(ValueError, match=rf"{re.escape(name)}: {said}"):
+        list(read_rows(SourceConfig(str(tmp_path / name)), None, 0))
 
 
 def test_bad_lines_are_told_with_their_number(tmp_path):

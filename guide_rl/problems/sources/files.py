@@ -13,12 +13,14 @@ from guide_rl.config import SourceConfig
 from guide_rl.problems.sources.rows import NumberedRow
 
 _ROWS_AT_ONCE = 1024
+LONGEST_LINE = 2**28
+"""Characters of a line, and of a cell: a small packed file may unpack to one that fills the memory."""
 
 
 def read_jsonl(source: SourceConfig, columns: Sequence[str] | None, seed: int) -> Iterator[NumberedRow]:
     """One JSON object a line; empty lines are skipped."""
     with _opened(source.path) as lines:
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(_lines(source.path, lines), start=1):
             if line.strip():
                 yield number, _object(line)
 
@@ -52,9 +54,9 @@ def read_tsv(source: SourceConfig, columns: Sequence[str] | None, seed: int) -> 
 
 def _cells(path: str, delimiter: str) -> Iterator[NumberedRow]:
     """The rows of a table as text; columns without a name, such as an index or empty ones, are left out."""
-    csv.field_size_limit(2**31 - 1)
+    csv.field_size_limit(LONGEST_LINE)
     with _opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        reader = csv.DictReader(lines, delimiter=delimiter)
+        reader = csv.DictReader(_lines(path, lines), delimiter=delimiter)
         names = [name.strip() for name in reader.fieldnames or ()]
         if any("\0" in name for name in names):
             raise ValueError(f"{path}: not UTF-8 (maybe UTF-16); save it as UTF-8")
@@ -68,16 +70,25 @@ def _cells(path: str, delimiter: str) -> Iterator[NumberedRow]:
 
 def read_parquet(source: SourceConfig, columns: Sequence[str] | None, seed: int) -> Iterator[NumberedRow]:
     """A Parquet file; only the needed columns are read."""
+    from pyarrow import ArrowException
+
+    path = _existing(source.path)
+    try:
+        yield from enumerate(_parquet(path, columns), start=1)
+    except (ArrowException, OSError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{source.path}: cannot be read as Parquet ({said}); get it again") from error
+
+
+def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file."""
     from pyarrow.parquet import ParquetFile
 
-    with ParquetFile(_existing(source.path)) as file:
+    with ParquetFile(path) as file:
         there = file.schema_arrow.names
         wanted = there if columns is None else [name for name in there if name in columns]
-        number = 0
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
+            yield from batch.to_pylist()
 
 
 @contextmanager
@@ -90,6 +101,16 @@ def _opened(path: str, mode: str = "rb", **options: Any) -> Iterator[IO[Any]]:
             yield file
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise OSError(f"{path}: cannot be unpacked ({error}); get it again, or remove .gz from its name") from error
+        except csv.Error as error:
+            raise ValueError(f"{path}: not a table ({error}); correct it") from error
+
+
+def _lines(path: str, file: IO[Any]) -> Iterator[Any]:
+    """The lines of a file; one without end is an error."""
+    while line := file.readline(LONGEST_LINE + 1):
+        if len(line) > LONGEST_LINE:
+            raise ValueError(f"{path}: a line has more than {LONGEST_LINE:,} characters; correct it")
+        yield line
 
 
 def _existing(path: str) -> Path:
