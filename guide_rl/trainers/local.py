@@ -5,7 +5,6 @@ checkpoints and resuming.
 """
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -21,7 +20,7 @@ from guide_rl.evaluation import evaluate
 from guide_rl.graders.pool import GraderPool
 from guide_rl.interrupts import Interrupts
 from guide_rl.ladder import Ladder, guided_share
-from guide_rl.metrics import Metrics, group_metrics
+from guide_rl.metrics import group_metrics
 from guide_rl.policy import autocast, explain_out_of_memory, export, load_policy, pick_device, save
 from guide_rl.progress import Progress
 from guide_rl.prompts import Prompts
@@ -32,6 +31,7 @@ from guide_rl.samplers.transformers import TransformersSampler
 from guide_rl.trainers.problem_sets import held_out_problems, training_problems
 from guide_rl.trainers.run_log import RunLog, check_trackers
 from guide_rl.trainers.update import PolicyUpdate
+from guide_rl.trainers.verdicts import refuse_failing_grader, why_no_gradient
 from guide_rl.types import Grader, Group, Problem
 
 
@@ -188,7 +188,7 @@ class LocalTrainer:
         """One step: sample groups, update the policy, log. Before the update an interrupt drops it."""
         step, started = self.step_done + 1, time.perf_counter()
         groups, batches, ladder = self.sample_step(step)
-        self._refuse_failing_grader(groups)
+        refuse_failing_grader(groups)
         sampled = time.perf_counter()
         with interrupts.held():
             self.progress.phase("updating", f"step {step}")
@@ -209,7 +209,9 @@ class LocalTrainer:
             }
             self.log.rollouts(step, groups, updated)
             self.log.metrics(step, metrics, timings)
-            self._note_no_gradient(metrics)
+            if metrics["groups/uniform_after"] == 1 and not self._noted_no_gradient:
+                self._noted_no_gradient = True
+                self.progress.note(f"step {step} taught nothing: {why_no_gradient(metrics)}")
             self.whole = True
 
     def sample_step(self, step: int) -> tuple[list[Group], int, Ladder]:
@@ -260,31 +262,6 @@ class LocalTrainer:
                 groups.append(group)
                 self.progress.phase("sampling", f"step {step}, {len(groups)} of {len(batch)} groups")
         return sorted(groups, key=lambda group: place[group.problem.id])
-
-    def _note_no_gradient(self, metrics: Metrics) -> None:
-        """Say once that a step taught nothing, and how its rollouts were graded."""
-        if self._noted_no_gradient or metrics["groups/uniform_after"] < 1:
-            return
-        self._noted_no_gradient = True
-        verdicts = {key.removeprefix("grades/"): int(n) for key, n in metrics.items() if key.startswith("grades/")}
-        counts = ", ".join(f"{n} {name}" for name, n in sorted(verdicts.items(), key=lambda item: -item[1]))
-        self.progress.note(
-            f"step {self.step_done} taught nothing: within every group all rewards are equal ({counts}). If that stays so, "
-            "read rollouts.jsonl: does the answer stand where the grader looks (docs/problems.md), is sampling.max_tokens "
-            "too small, are the problems too hard or too easy?"
-        )
-
-    def _refuse_failing_grader(self, groups: Sequence[Group]) -> None:
-        """Stop where every grade of a step is a failure of the grader: it would teach nothing."""
-        verdicts = [grade.verdict for group in groups for grade in group.grades if grade.verdict != "truncated"]
-        failed = [verdict for verdict in verdicts if verdict in FAILURES or verdict.startswith("error")]
-        if failed and len(failed) == len(verdicts):
-            counts = ", ".join(f"{count} x {verdict}" for verdict, count in Counter(failed).most_common())
-            raise ValueError(
-                f"grading failed on every rollout of a step ({counts}), so there is nothing to learn from. Correct the "
-                "grader (one that returns False or 0 for a wrong answer, and never raises), or raise grading.timeout_s "
-                "or grading.memory_mb"
-            )
 
     def batch(self, step: int) -> list[Problem]:
         """The problems of a step: each epoch is a new order, a function of seed and epoch; its remainder is dropped."""
@@ -375,9 +352,6 @@ class LocalTrainer:
         evaluation = self.recipe.evaluation
         return self._sampler(temperature, evaluation.max_tokens, top_p=evaluation.top_p, top_k=evaluation.top_k)
 
-
-FAILURES = ("timeout", "memory", "crashed")
-"""Verdicts, besides `error: ...`, that say that a grader did not do its work."""
 
 _STATE = ("step_done", "batches", "reached", "sampled", "evaluated", "score", "best_step", "best_score")
 """What a checkpoint holds of the trainer itself."""

@@ -1,0 +1,33 @@
+"""What the verdicts of a step say about the grader and the problems."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from guide_rl.metrics import Metrics
+from guide_rl.types import Group
+
+FAILURES = ("timeout", "memory", "crashed")
+"""Verdicts, besides `error: ...`, that say that a grader did not do its work."""
+
+
+def refuse_failing_grader(groups: Sequence[Group]) -> None:
+    """Raise ValueError where every grade of a step is a failure of the grader: it would teach nothing."""
+    verdicts = [grade.verdict for group in groups for grade in group.grades if grade.verdict != "truncated"]
+    failed = [verdict for verdict in verdicts if verdict in FAILURES or verdict.startswith("error")]
+    if failed and len(failed) == len(verdicts):
+        counts = ", ".join(f"{count} x {verdict}" for verdict, count in Counter(failed).most_common())
+        raise ValueError(
+            f"grading failed on every rollout of a step ({counts}), so there is nothing to learn from. Correct the "
+            "grader (one that returns False or 0 for a wrong answer, and never raises), or raise grading.timeout_s "
+            "or grading.memory_mb"
+        )
+
+
+def why_no_gradient(metrics: Metrics) -> str:
+    """How the rollouts of a step without gradient were graded, and where to look."""
+    verdicts = {key.removeprefix("grades/"): int(n) for key, n in metrics.items() if key.startswith("grades/")}
+    counts = ", ".join(f"{n} {name}" for name, n in sorted(verdicts.items(), key=lambda item: -item[1]))
+    return (
+        f"within every group all rewards are equal ({counts}). If that stays so, read rollouts.jsonl: does the answer stand "
+        "where the grader looks (docs/problems.md), is sampling.max_tokens too small, are the problems too hard or too easy?"
+    )
