@@ -93,7 +93,7 @@ def _read(work: Work, recipe: ProblemsRecipe) -> None:
     """Turn the rows of all sources into candidates with ids that differ."""
     ids: dict[str, int] = {}
     for name, source in recipe.sources.items():
-        task = work.progress.add_task(f"read {name}", total=None)
+        task = work.progress.add_task(f"read {name}", total=sum(each.size for each in source.generators) or None)
         for number, _, problem in problems_of(name, source, recipe.seed):
             work.rows[name] += 1
             work.progress.advance(task)
