@@ -1,6 +1,7 @@
 """The command `guide`: parse first, import what is heavy only for the stage that runs."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -34,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"guide {name}" if name in COMMANDS else "guide", error, 2)
     try:
         run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough: `guide ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except KeyboardInterrupt:
         print(f"guide {name}: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -265,7 +270,8 @@ def _report(arguments: list[str]) -> Callable[[], object]:
     """`guide report`."""
     parser = CommandParser(
         prog="guide report",
-        usage="guide report [NAME=]RUN ... [--out FOLDER] [--k K] [--base NAME[@STEP]] [--common] [--watch]",
+        usage="guide report [NAME=]RUN ... [--out FOLDER] [--k K] [--base NAME[@STEP]]\n"
+        "                    [--common] [--page-rollouts N] [--watch]",
         description="Tables, figures and one page from runs of guide train and guide evaluate. A NAME that repeats means "
         "training seeds of one method.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

@@ -1,5 +1,9 @@
 """The command line as its user meets it: one line says what is wrong and what to write, help fits a terminal."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 import guide_rl.policy
@@ -49,7 +53,7 @@ def usage_error(capsys, *arguments: str) -> str:
         ("train r.yaml --loss.bta=0.1", "unknown field loss.bta; did you mean loss.beta?"),
         ("train r.yaml xyzzy=1", "unknown field xyzzy; --help lists all"),
         ("sft r.yaml", "guide sft: error: r.yaml: problems must be text, not {'train': 'p.jsonl'}"),
-        ("train r.yaml loss=3", "loss is a section; set its fields, such as loss.normalize_std"),
+        ("train r.yaml loss=3", "loss is a section; set its fields, such as loss.advantages"),
         ("train r.yaml loss.beta=null", "loss.beta must be a number, not null"),
         ("train r.yaml loss.beta=x", "loss.beta must be a number, not x"),
         ("train r.yaml guidance.k_guided=x", "guidance.k_guided must be a whole number or null, not x"),
@@ -159,3 +163,12 @@ def test_help_fits_a_terminal_and_shows_fields_as_they_are_typed(folder, capsys,
 
 def test_a_command_is_parsed_before_it_runs(folder):
     assert callable(parse("train", ["r.yaml"]))
+
+
+def test_output_that_is_cut_off_by_its_reader_is_no_error(tmp_path):
+    rows = "".join(json.dumps({"question": f"What is {i}?" + "x" * 100, "answer": "1"}) + "\n" for i in range(2000))
+    (tmp_path / "p.jsonl").write_text(rows)
+    command = f"{sys.executable} -m guide_rl.cli problems --show 2000 {tmp_path}/p.jsonl | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""

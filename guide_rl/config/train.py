@@ -163,7 +163,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class CriticConfig:
-    """The critic of PPO and Guide-PPO (algorithm 3); used with loss.advantages gae. It sees the plain prompt for guided rollouts, too."""
+    """The critic of PPO and Guide-PPO: loss.advantages gae (algorithm 3)."""
 
     backbone: Literal["own", "shared"] = "own"
     """A copy of the policy of its own, or the policy's layers, which then learn the values besides."""
