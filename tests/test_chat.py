@@ -4,7 +4,9 @@ import asyncio
 import base64
 import contextlib
 import email.utils
+import fcntl
 import gzip
+import html
 import json
 import logging
 import os
@@ -17,6 +19,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import tracemalloc
@@ -35,6 +38,7 @@ from guide_rl.chat.endpoint import estimate_tokens, retry_after_s
 from guide_rl.chat.limits import Limits, pause_s
 from guide_rl.chat.redaction import Redaction
 from guide_rl.config import ChatConfig
+from guide_rl.disk_cache import DiskCache
 from guide_rl.recipes import parse_recipe, recipe_parser
 
 KEY = "sk-planted-0123456789-abcdef"
@@ -654,6 +658,18 @@ def test_processes_share_a_cache(tmp_path):
         assert server.asked.total() == before
 
 
+def test_who_opens_a_cache_waits_while_another_process_lays_it_out(tmp_path):
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    opened = threading.Thread(target=lambda: DiskCache(tmp_path / "c.sqlite").close(), daemon=True)
+    opened.start()
+    opened.join(0.2)
+    assert opened.is_alive()
+    os.close(folder)
+    opened.join(10)
+    assert not opened.is_alive()
+
+
 @pytest.mark.parametrize("fault", ["500", None])
 def test_a_reply_that_another_process_stored_meanwhile_is_everybodys(make_client, fault):
     # A reply of full length would be 1,000 minutes' worth: the tokens of a reply that was found are given back.
@@ -803,6 +819,10 @@ def spellings(key):
         repr(key.encode()),
     )
     yield "".join(c if c.isalnum() else f"\\u{ord(c):04X}" for c in key)
+    yield html.escape(key)
+    yield from (
+        "".join(c if c.isalnum() else form.format(ord(c)) for c in key) for form in ("&#x{:X};", "&#x00{:x};", "&#{};")
+    )
     for text in (key, f":{key}", f"m:{key}", f"me:{key}", f"{key}!", f"Bearer {key}"):
         yield from (encode(text.encode()).decode() for encode in (base64.b64encode, base64.urlsafe_b64encode))
     yield quote(base64.b64encode(key.encode()).decode(), safe="")

@@ -70,6 +70,14 @@ def check():
         ("1", "there is only one."),
         (r"\log_2 7", r"$\frac{\ln 7}{\ln 2}$"),
         (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"the vector $\begin{pmatrix} 2/2 \\ 2 \end{pmatrix}$"),
+        (
+            r"\begin{pmatrix} 1 & 55 \\ 3 & 4 \end{pmatrix}",
+            r"$\begin{pmatrix} 1 & \sum_{i=1}^{10} i \\ 3 & 4 \end{pmatrix}$",
+        ),
+        ("3/2", "three halves of it"),
+        ("3/8", "three eighths of it"),
+        ("4/9", "four ninths of it"),
+        ("5/12", "five twelfths of it"),
         ("55", r"$\sum_{i=1}^{10} i$"),
         ("242", "two hundred and forty-two of them"),
         ("242", "there are 2 hundred 42"),
@@ -165,6 +173,9 @@ def test_the_answer_is_found_in_every_form(check, answer, text):
         (r"(-\infty, \infty)", "all x >= 3"),
         (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", "it is [[1, 2], [3, 5]]"),
         (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", "the vector (1, 2)"),
+        (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", "the vector (1, 2, 3, 4)"),
+        (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", "it is [[1, 2, 3, 4]]"),
+        (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", "the vector (1, 2, 3)"),
     ],
 )
 def test_what_is_not_the_answer_is_left_alone(check, answer, text):
@@ -179,6 +190,7 @@ def test_what_is_not_the_answer_is_left_alone(check, answer, text):
         ("Is 0.5 a root? Give the root.", r"\frac{1}{2}", r"Try $\frac{1}{2}$."),
         ("Simplify x(x+1).", "x^2+x", "You start from x(x+1)."),
         ("Calculate 47*36.", "1692", "Split it: 47*30 + 47*6."),
+        ("Transpose [[1, 2], [2, 1]].", r"\begin{pmatrix} 1 & 2 \\ 2 & 1 \end{pmatrix}", "Mirror [[1, 2], [4/2, 1]]."),
     ],
 )
 def test_what_the_question_states_is_no_leak(check, question, answer, text):

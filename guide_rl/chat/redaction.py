@@ -3,6 +3,7 @@
 import base64
 import logging
 import re
+from html.entities import codepoint2name
 
 SHORTEST_SECRET = 16
 """Characters; what is shorter is a local server's placeholder ("EMPTY") and may be a word of a reply."""
@@ -11,7 +12,7 @@ SHORTEST_SECRET = 16
 class Redaction(logging.Filter):
     """Replaces a key by "[API key]", and as a filter keeps it out of what the HTTP libraries log.
 
-    Found are the key itself, URL-encoded, JSON-escaped (once or twice, each) and within base64 (`Basic` and others).
+    Found are the key itself, URL-encoded, JSON-escaped (once or twice, each), HTML-escaped and within base64 (as in `Basic`).
 
     Args:
         key: the key; an empty one is never found, a placeholder only as it is.
@@ -43,11 +44,13 @@ _URL_SAFE = str.maketrans("+/", "-_")
 
 
 def _spelled(text: str) -> str:
-    """A pattern that finds a text however its signs are escaped: `/` is also `%2F`, `%252f`, `\\/` and `\\u002F`."""
+    """A pattern that finds a text however its signs are escaped: `/` is also `%2F`, `%252f`, `\\/`, `\\u002F` and `&#x2F;`."""
 
     def sign(char: str) -> str:
         code = ord(char)
-        return rf"(?:\\{{0,4}}{re.escape(char)}|%(?:25){{0,2}}(?i:{code:02x})|\\{{1,4}}u(?i:{code:04x}))"
+        named = codepoint2name.get(code, "#")
+        entity = rf"&(?:{named}|\#0{{0,4}}{code}|\#[xX]0{{0,4}}(?i:{code:x}));"
+        return rf"(?:\\{{0,4}}{re.escape(char)}|%(?:25){{0,2}}(?i:{code:02x})|\\{{1,4}}u(?i:{code:04x})|{entity})"
 
     return "".join(char if char.isalnum() else sign(char) for char in text)
 
