@@ -366,6 +366,11 @@ def test_what_cannot_be_done_names_its_field_and_what_to_do(folder, capsys, sett
     assert said in capsys.readouterr().err
 
 
+def test_an_empty_name_of_a_folder_is_refused():
+    with pytest.raises(ValueError, match="out is empty"):
+        ProblemsRecipe(out="")
+
+
 def test_a_folder_of_another_recipe_is_left_alone_and_the_same_recipe_may_run_again(folder, capsys):
     main(["problems", "recipe.yaml"])
     before = Path("out/problems.jsonl").read_text()

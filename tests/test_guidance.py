@@ -419,6 +419,8 @@ def test_a_recipe_without_its_writer_is_refused():
         GuidanceRecipe(problems="x")
     with pytest.raises(ValueError, match=r"model\.path"):
         GuidanceRecipe(problems="x", writer="policy")
+    with pytest.raises(ValueError, match="out is empty"):
+        GuidanceRecipe(problems="x", chat=ChatConfig(model="m"), out=" ")
     with pytest.raises(ValueError, match="reference_answer"):
         GuidanceRecipe(problems="x", chat=ChatConfig(model="m"), prompt="{question}")
 

@@ -106,6 +106,7 @@ class GuidanceRecipe:
     """Folder of stored replies and verdicts, which recipes may share; null means OUT/cache."""
 
     def __post_init__(self) -> None:
+        require(bool(self.out.strip()), "out is empty; name a folder, or . for this one")
         require_range(self, lambda v: v >= 1, "at least 1", "batch_size", "max_tokens")
         require_range(self, lambda v: 1 <= v <= 5, "from 1 to 5, or null", "level")
         for name in ("{question}", "{reference_answer}"):

@@ -113,6 +113,7 @@ class ProblemsRecipe:
     grading: GradingConfig = field(default_factory=GradingConfig)
 
     def __post_init__(self) -> None:
+        require(bool(self.out.strip()), "out is empty; name a folder, or . for this one")
         require_range(self, lambda v: v >= 0, "at least 0", "seed")
         for name, size in self.splits.items():
             require(
