@@ -18,8 +18,10 @@ def put_file(path: Path, write: Callable[[Path], object]) -> None:
         write(partial)
         sync(partial)
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk names no file
+            error.filename = str(path)
         raise
     sync(path.parent)
 
