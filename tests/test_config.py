@@ -19,6 +19,7 @@ from guide_rl.config import (
 )
 from guide_rl.equations import advantages, losses, ratios
 from guide_rl.recipes import read_recipe, write_recipe
+from guide_rl.trainers import minibatches
 from guide_rl.trainers.schedule import SCHEDULES, learning_rate
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +53,8 @@ def test_every_recipe_parses_and_comes_back_from_its_own_yaml(path, tmp_path):
         (LossConfig, "baseline", advantages.BASELINES),
         (LossConfig, "guided_ratio", ratios.GUIDED_RATIOS),
         (LossConfig, "guided_ratio", ratios.NEEDS),
+        (LossConfig, "ratio_level", ratios.LEVELS),
+        (LossConfig, "advantages", minibatches.ADVANTAGES),
         (LossConfig, "reshape", ratios.RESHAPINGS),
         (LossConfig, "reshape_as", ratios.RESHAPED_AS),
         (LossConfig, "aggregation", losses.AGGREGATIONS),
