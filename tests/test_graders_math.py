@@ -153,5 +153,5 @@ def test_exact_compares_the_spelling_only() -> None:
 
 
 def test_an_unknown_grader_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(GraderSetupError, match=r"unknown grader 'maths'; use one of exact, math, reasoning_gym, or"):
+    with pytest.raises(GraderSetupError, match=r"unknown grader 'maths'; use one of .*exact, math, .*reasoning_gym.*, or"):
         check(Problem("p", "q", "5", grader="maths"))

@@ -103,6 +103,8 @@ def test_multiple_choice_is_shuffled_by_the_seed_and_the_letter_is_the_right_cho
         problems = prepared("gpqa_diamond", tmp_path / str(seed), f"seed={seed}")
         problem = problems["gpqa_diamond/recINVENTED"]
         assert f"{problem.answer}) 10^-4 eV" in problem.question
+        graders.check(problem)
+        assert graders.quick_grade(problem, r"\boxed{10^{-4} \text{ eV}}").correct
         assert [line[:2] for line in problem.question.splitlines()[2:6]] == ["A)", "B)", "C)", "D)"]
         letters.add(problem.answer)
     assert len(letters) > 1
@@ -115,9 +117,17 @@ def test_there_are_no_more_choices_than_letters():
         SourceConfig("x.jsonl", choices=[f"c{i}" for i in range(27)])
 
 
+def test_a_constant_may_be_metadata():
+    columns, constants = {"question": "q", "answer": "a"}, {"metadata.unit": "m", "stratum": "lengths"}
+    source = SourceConfig("rows.jsonl", columns=columns, constants=constants)
+    problem = to_problem({"q": "1+1?", "a": "2"}, 1, "s", source, 0)
+    assert problem.metadata == {"unit": "m"}
+    assert problem.stratum == "lengths"
+
+
 def test_the_place_of_the_right_choice_follows_from_the_seed_and_differs_between_questions():
     def letters(seed):
-        return "".join(shuffled_choices([f"{n} right", f"{n} b", f"{n} c"], seed)["letter"] for n in range(30))
+        return "".join(shuffled_choices([f"{n} right", f"{n} b", f"{n} c"], seed)[1] for n in range(30))
 
     assert letters(3) == letters(3) != letters(4)
     assert set(letters(3)) == {*"ABC"}
@@ -512,7 +522,7 @@ def test_rules_refuse_what_they_cannot_take(rule, value):
         ("sources.s.constants={stratums: a}", "'stratums' is no field of a problem"),
         (
             "sources.s.constants={grader: maths}",
-            "no grader 'maths'; use exact, math, reasoning_gym, unit_tests, or your own",
+            "no grader 'maths'; use choice, exact, math, ",
         ),
         (
             "sources.s.columns.answer=final",

@@ -47,7 +47,7 @@ class SourceConfig:
     constants: dict[str, str] = field(default_factory=dict)
     """Field of the problem -> the text that it has in every row, such as {grader: exact}; stratum is the source's name otherwise."""
     choices: list[str] = field(default_factory=list)
-    """Columns of a multiple-choice question, the right one first; adds the columns `choices` (shuffled by the seed, a letter each) and `letter`."""
+    """Columns of a multiple-choice question, the right one first; adds the columns `choices` (shuffled by the seed, a letter each) and `letter`, and the metadata of grader choice."""
     where: dict[str, Any] = field(default_factory=dict)
     """Column -> the value, or the list of values, that a row must have; 18 is also the text 18."""
     limit: int | None = None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from guide_rl.graders import exact_answer, math_answer, procedural, user_function
+from guide_rl.graders import choice, exact_answer, math_answer, procedural, user_function
 from guide_rl.graders.setup_error import GraderSetupError
 from guide_rl.types import Grade, Problem
 
@@ -35,6 +35,7 @@ class BuiltIn:
 
 
 GRADERS: dict[str, BuiltIn] = {
+    "choice": BuiltIn(choice.grade, choice.grade, check=choice.check),
     "exact": BuiltIn(exact_answer.grade, exact_answer.grade),
     "math": BuiltIn(math_answer.quick_grade, math_answer.thorough_grade, math_answer.prepare),
     "reasoning_gym": BuiltIn(procedural.quick_grade, procedural.thorough_grade, procedural.prepare, procedural.check),

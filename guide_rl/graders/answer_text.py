@@ -37,16 +37,21 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 
 def final_answer(text: str) -> str | None:
     """The final answer in the text, stripped of surrounding white space, or None."""
+    span = final_span(text)
+    return None if span is None else text[slice(*span)].strip()
+
+
+def final_span(text: str) -> tuple[int, int] | None:
+    """Start and end of the final answer in the text, or None."""
     box, tag = _last_box(text), _last_tag(text)
-    if box is None and tag is None:
-        return None
-    if tag is None or (box is not None and box[1] > tag[1]):
-        assert box is not None
-        outer, inner_span = text[slice(*box)], _last_tag
+    if box is None or (tag is not None and box[1] < tag[1]):
+        outer, inner_span = tag, _last_box
     else:
-        outer, inner_span = text[slice(*tag)], _last_box
-    inner = inner_span(outer)
-    return (outer if inner is None else outer[slice(*inner)]).strip()
+        outer, inner_span = box, _last_tag
+    if outer is None:
+        return None
+    inner = inner_span(text[slice(*outer)])
+    return outer if inner is None else (outer[0] + inner[0], outer[0] + inner[1])
 
 
 def answer_or_grade(text: str, reference: str) -> str | Grade:

@@ -14,6 +14,7 @@ from typing import Any
 
 from guide_rl.config import SourceConfig
 from guide_rl.graders import GRADERS
+from guide_rl.graders.choice import LETTERS
 from guide_rl.problems.points import POINTS, numbered
 from guide_rl.problems.rules import RULES
 from guide_rl.problems.sources.rows import Row
@@ -24,8 +25,7 @@ TEXT_FIELDS = ("question", "answer", "solution", "guidance", "grader", "stratum"
 _REQUIRED = ("question", "answer")
 _DEEPEST = 100
 """Levels of metadata; JSON readers give up on many more."""
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_GRADERS = (*sorted(GRADERS), "unit_tests")
+_GRADERS = tuple(sorted({*GRADERS, "unit_tests"}))
 _LIST = re.compile(r"\[\s*(['\"]).*\1\s*\]", re.DOTALL)
 """A list of texts that was written as one text."""
 
@@ -90,16 +90,22 @@ def to_problem(row: Row | str, number: int, name: str, source: SourceConfig, see
         value = _value(row, column)
         if _spelled(value) not in map(_spelled, wanted if isinstance(wanted, list) else [wanted]):
             raise RowRejected("filtered", f"{column} is {value!r}")
+    metadata: dict[str, Any] = {}
     if source.choices:
-        row = {**row, **shuffled_choices([_text(_value(row, column), column) for column in source.choices], seed)}
+        texts, letter = shuffled_choices([_text(_value(row, column), column) for column in source.choices], seed)
+        metadata["choices"] = texts
+        lines = (f"{each}) {text}" for each, text in zip(LETTERS, texts, strict=False))
+        row = {**row, "choices": "\n".join(lines), "letter": letter}
     columns = source.columns or {field: field for field in row}
     if not source.columns and (unknown := sorted(set(row) - {"id", "metadata", *TEXT_FIELDS})):
         raise RowRejected(
             "malformed",
             f"{unknown[0]!r} is no field of a problem; set columns: {{question: COLUMN, answer: COLUMN}}; {_there(row)}",
         )
-    values: dict[str, Any] = {"stratum": name, **source.constants}
-    metadata: dict[str, Any] = {}
+    values: dict[str, Any] = {"stratum": name}
+    for field, text in source.constants.items():
+        part, _, key = field.partition(".")
+        (metadata if key else values)[key or part] = text
     for field, spec in columns.items():
         value = _extracted(row, field, spec)
         if field == "metadata":
@@ -150,15 +156,14 @@ def _spelled(value: Any) -> str:
     return text.casefold() if text.casefold() in ("true", "false") else text
 
 
-def shuffled_choices(choices: Sequence[str], seed: int) -> dict[str, str]:
-    """The choices in an order that depends on them and the seed only, a letter each, and the letter of the first given."""
+def shuffled_choices(choices: Sequence[str], seed: int) -> tuple[list[str], str]:
+    """The choices in an order that depends on them and the seed only, and the letter that the first given gets."""
     texts = [choice.strip() for choice in choices]
     if len(set(texts)) < len(texts):
         raise RowRejected("malformed", "two choices are the same")
     order = list(range(len(texts)))
     random.Random(f"{seed}:{json.dumps(texts)}").shuffle(order)
-    lines = [f"{letter}) {texts[index]}" for letter, index in zip(_LETTERS, order, strict=False)]
-    return {"choices": "\n".join(lines), "letter": _LETTERS[order.index(0)]}
+    return [texts[index] for index in order], LETTERS[order.index(0)]
 
 
 def _column(spec: str | list[str]) -> str:

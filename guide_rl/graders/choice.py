@@ -1,0 +1,194 @@
+r"""The `choice` grader: the answer to a multiple-choice question, as a letter or as the text of the choice.
+
+The problem's answer is the letter of the right choice; its metadata holds `choices`, the texts of A, B, C ... in the order
+in which the question lists them. The last commitment of a text counts: its final answer (`answer_text`), or a sentence after
+that, such as "the answer is (B)". Where it has neither, lines that are a choice and nothing else (`B`, `(B)`, `B) 42`, `42`).
+A commitment to several choices is wrong: "A or B", all letters, a letter with the text of another choice.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from guide_rl.graders.answer_text import (
+    CORRECT,
+    MAX_ANSWER,
+    NO_ANSWER,
+    TOO_LONG,
+    WRONG,
+    final_span,
+    plain,
+    plain_number,
+)
+from guide_rl.graders.setup_error import GraderSetupError
+from guide_rl.types import Grade, Problem
+
+SEVERAL = Grade(0.0, False, "several answers")
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_READ, _SENTENCES = 20_000, 20
+"""How much of the end of a text is read for sentences and lines: characters, and sentences that say what the answer is."""
+
+_EMPHASIS = re.compile(r"\*\*|__|`|^#+ ?", re.MULTILINE)
+_MARKUP = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:bf|rm|it)|mbox)(?=\s?\{)|[${}]|\\[()\[\]]")
+_SCRIPT = re.compile(r"([\^_])\{([^{}]*)\}")
+_SAID = re.compile(
+    r"\b(?:(?:answer|choice|option)(?: choice| option| letter)?(?: here)?(?:(?: is| would be| must be| should be| =)?:| is"
+    r"| would be| must be| should be| =)|(?:I|we) (?:choose|pick|select|go with)|answer(?=\s{1,3}\())"
+    r"\s{0,3}|(?<![\w)])(?<!\bor )(?<!\band )\(?(?P<letter>(?-i:[A-Z]))\)? is (?:the )?(?:correct|right|best)\b"
+    r"(?! (?:only|if|when|or|about)\b)",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(
+    r"(?:(?:the )?(?:(?:correct|final|right) )?(?:answer|option|choice|letter)(?: is)?[: ]\s*){1,3}", re.IGNORECASE
+)
+_LONE = re.compile(r"[(\[]?([A-Za-z])[)\]]?[.:,]?")
+_LETTERED = re.compile(r"(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])[)\]]|([A-Z])(?![\w'^*/+=-]))\s*([-.:,;\u2013\u2014]?)\s*")
+_ANOTHER = re.compile(r"(?:(?:[,;/&+|]|and\b|or\b)\s*)*(?:[(\[]([A-Za-z])[)\]]|([A-Z])(?![\w']))")
+_MARKED = re.compile(r"(?<![\w(])[(\[]?([A-Z])[).:\]](?=\s|$)")
+_REASON = r"because|since|as|which|so|for|with|due|by|from|given"
+_END_OF_CLAUSE = re.compile(rf"\.(?:\s|$)|[,;]\s(?!(?:or|and)\b|[(\[]?[A-Z][).\]])|(?:^|\s)(?:{_REASON})\b")
+_PROSE = re.compile(rf"(?!(?:{_REASON}|and|or|is)\b)[a-z]")
+
+
+def check(problem: Problem) -> None:
+    """Raise GraderSetupError unless the metadata lists the choices and the answer is the letter of one of them."""
+    choices = problem.metadata.get("choices")
+    texts = (
+        [text for text in choices if isinstance(text, str) and text.strip()]
+        if isinstance(choices, list | tuple)
+        else []
+    )
+    if not 2 <= len(texts) <= len(LETTERS) or len(texts) < len(choices or ()):
+        raise GraderSetupError(
+            "grader choice needs metadata with choices, a list of 2 to 26 texts in the order of their letters; add it "
+            "(`choices` of a source of `guide problems` does), or choose the grader exact"
+        )
+    if problem.answer not in tuple(LETTERS[: len(texts)]):
+        last = LETTERS[len(texts) - 1]
+        raise GraderSetupError(f"grader choice: the answer is {problem.answer!r:.40}, not a letter from A to {last}")
+
+
+def grade(problem: Problem, text: str) -> Grade:
+    """Correct when the last commitment of the text is to the right choice and to no other; linear in its length."""
+    choices = tuple(problem.metadata["choices"])
+    span = final_span(text)
+    answer = "" if span is None else text[slice(*span)].strip()
+    after = text[0 if span is None else span[1] :][-_READ:]
+    letters = _stated(after, choices)
+    if not letters and answer:
+        if len(answer) > max(MAX_ANSWER, 2 * max(map(len, choices))):
+            return TOO_LONG
+        letters = _committed(answer, choices) or _stated(answer, choices)
+        if not letters:
+            return WRONG
+    if not letters and span is None:
+        letters = _listed(after, choices)
+    if not letters:
+        return NO_ANSWER
+    if len(letters) > 1:
+        return SEVERAL
+    return CORRECT if letters == {problem.answer} else WRONG
+
+
+def _stated(text: str, choices: Sequence[str]) -> set[str]:
+    """The letters that the last sentence about the answer names; none where no such sentence names any."""
+    longest = 200 + 2 * max(map(len, choices))
+    text = _EMPHASIS.sub("", text)
+    for found in list(_SAID.finditer(text))[: -_SENTENCES - 1 : -1]:
+        said = found["letter"] or text[found.end() : found.end() + longest].partition("\n")[0]
+        if letters := _committed(said, choices):
+            return letters
+    return set()
+
+
+def _listed(text: str, choices: Sequence[str]) -> set[str]:
+    """The letters of all lines that are a choice and nothing else."""
+    letters: set[str] = set()
+    for line in _lines(_EMPHASIS.sub("", text), 20 + 2 * max(map(len, choices))):
+        lone = _LONE.fullmatch(_bare(line))
+        lettered = _LETTERED.match(_bare(line))
+        if lone and _in_range(lone[1], choices):
+            letters.add(lone[1].upper())
+        elif texts := _by_text(line, choices):
+            letters |= texts
+        elif lettered and (texts := _by_text(_bare(line)[lettered.end() :], choices)):
+            letters |= texts | _in_range(_letter(lettered), choices)
+    return letters
+
+
+def _lines(text: str, longest: int) -> Iterator[str]:
+    """The lines that hold something and are not too long to be a choice."""
+    return (line.strip() for line in text.splitlines() if line.strip() and len(line) <= longest)
+
+
+def _committed(said: str, choices: Sequence[str]) -> set[str]:
+    """The letters that an answer names: by a letter, by a choice's text, or by both."""
+    bare = _bare(said)
+    if (lone := _LONE.fullmatch(bare)) and (letters := _in_range(lone[1], choices)):
+        return letters
+    if letters := _by_text(said, choices):
+        return letters
+    bare = bare[label.end() :] if (label := _LABEL.match(bare)) else bare
+    if (lone := _LONE.fullmatch(bare)) and (letters := _in_range(lone[1], choices)):
+        return letters
+    lettered = _LETTERED.match(bare)
+    if lettered is None or not (letters := _in_range(_letter(lettered), choices)):
+        return _by_text(bare, choices) or _by_text(_clause(said), choices)
+    rest = bare[lettered.end() :]
+    if texts := _by_text(rest, choices) or _by_text(_clause(rest), choices):
+        return letters | texts
+    marked = lettered[1] or lettered[2] or lettered[4]
+    if not marked and _PROSE.match(rest):  # The article: "A positive number".
+        return set()
+    if another := _ANOTHER.match(rest):
+        letters |= _in_range(_letter(another), choices)
+    for also in _MARKED.finditer(_clause(rest)):
+        letters |= _in_range(also[1], choices)
+    return letters
+
+
+def _bare(text: str) -> str:
+    r"""The text without emphasis, `$`, braces and commands such as `\text`."""
+    return _MARKUP.sub("", _EMPHASIS.sub("", text)).strip()
+
+
+def _clause(text: str) -> str:
+    """The text up to the end of its first clause."""
+    end = _END_OF_CLAUSE.search(text)
+    return text[: end.start()] if end else text
+
+
+def _letter(found: re.Match[str]) -> str:
+    """The letter of a match with groups for the ways to write it."""
+    return next(group for group in found.groups() if group)
+
+
+def _in_range(letter: str, choices: Sequence[str]) -> set[str]:
+    """The letter, where a choice has it."""
+    return {letter.upper()} & set(LETTERS[: len(choices)])
+
+
+def _by_text(text: str, choices: Sequence[str]) -> set[str]:
+    """The letters of the choices with this text, but for typography; else but for case; else of the same number."""
+    spelled, number = _spelled(text), plain_number(_spelled(text))
+    known = _known(tuple(choices))
+    for same in (
+        [each == spelled for each in known],
+        [each.casefold() == spelled.casefold() for each in known],
+        [number is not None and plain_number(each) == number for each in known],
+    ):
+        if any(same):
+            return {letter for letter, is_same in zip(LETTERS, same, strict=False) if is_same}
+    return set()
+
+
+@lru_cache(maxsize=256)
+def _known(choices: tuple[str, ...]) -> list[str]:
+    """The texts of the choices, spelled plainly."""
+    return [_spelled(text) for text in choices]
+
+
+def _spelled(text: str) -> str:
+    """One spelling for texts that differ in typography only."""
+    return plain(_SCRIPT.sub(r"\1\2", _EMPHASIS.sub("", text).replace("$", "")))
