@@ -11,11 +11,12 @@ import random
 import shutil
 import tempfile
 import time
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from guide_rl.analysis.page import write_page
+from guide_rl.analysis.page import LONG, SHORT, write_page
 
 RUNS, STEPS, PROBLEMS, ROLLOUTS, CHARACTERS = 4, 400, 2000, 50_000, 1000
 METRICS = [
@@ -139,23 +140,7 @@ def made_up(rng: random.Random, problems: int = PROBLEMS, rollouts: int = ROLLOU
     }
 
 
-ROW = (
-    *(
-        "problem",
-        "step",
-        "model",
-        "index",
-        "guided",
-        "greedy",
-        "reward",
-        "advantage",
-        "correct",
-        "verdict",
-        "finish",
-        "tokens",
-    ),
-    *("text", "ratios", "pieces"),
-)
+ROW = (*SHORT, *chain(*LONG.values()))
 """The columns of rollouts."""
 
 

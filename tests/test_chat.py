@@ -13,7 +13,6 @@ import os
 import random
 import re
 import selectors
-import shutil
 import signal
 import socket
 import sqlite3
@@ -23,7 +22,6 @@ import threading
 import time
 import traceback
 import tracemalloc
-import urllib.request
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +29,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 from faulty_server import Answer, FaultyServer, completion, seeded
+from served_model import served_demo_model
 
 import guide_rl
 from guide_rl.chat.client import ChatClient, ChatError, ChatReply, ChatStopped
@@ -932,39 +931,17 @@ def test_tokens_are_estimated_where_the_endpoint_does_not_say(make_client):
 
 @pytest.mark.e2e
 def test_a_served_model_answers_and_a_second_run_asks_nothing(make_client, tmp_path):
-    model = tmp_path / "model"
-    shutil.copytree(Path(guide_rl.__file__).parent / "demo" / "base_model", model)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [Path(sys.executable).parent / "transformers", "serve", model, "--device", "cpu", "--dtype", "float32"]
-    with open(tmp_path / "serve.log", "wb") as log:
-        server = subprocess.Popen(
-            [*map(str, command), "--host", "127.0.0.1", "--port", str(port)],
-            stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")},
-        )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            assert server.poll() is None, (tmp_path / "serve.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    with served_demo_model(tmp_path) as (url, model):
         fields = {"model": str(model), "max_tokens": 16, "timeout_s": 60.0}
         requests = [(str(i), ({"role": "user", "content": f"{i}+4="},)) for i in range(8)]
-        client = make_client(f"http://127.0.0.1:{port}/v1", **fields)
+        client = make_client(url, **fields)
         first = dict(client.ask(requests))
         assert all(isinstance(reply, ChatReply) and reply.text and not reply.cached for reply in first.values())
         assert client.spent.asked == 8
         assert client.spent.completion_tokens > 0
-        refused = ask_one(make_client(f"http://127.0.0.1:{port}/v1", **fields | {"model": "another"}))
+        refused = ask_one(make_client(url, **fields | {"model": "another"}))
         assert "HTTP 400" in str(refused)
-    finally:
-        server.terminate()
-        server.wait(20)
-    second = dict(make_client(f"http://127.0.0.1:{port}/v1", **fields).ask(requests))
+    second = dict(make_client(url, **fields).ask(requests))
     assert second == {key: replace(reply, cached=True) for key, reply in first.items()}
 
 

@@ -1,23 +1,19 @@
 """`guide evaluate` through an OpenAI-compatible server: every rollout a request of its own, none asked twice, none made up."""
 
-import contextlib
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from faulty_server import Answer, FaultyServer, completion, seeded
 from rich.console import Console
+from served_model import served_demo_model
 
-import guide_rl
 from guide_rl.chat.client import ChatClient
 from guide_rl.config import ChatConfig, EvaluateRecipe, PromptsConfig
 from guide_rl.evaluation import running
@@ -228,26 +224,7 @@ def test_seeds_follow_from_the_request_alone_and_differ():
 
 @pytest.mark.e2e
 def test_a_served_model_answers_as_it_does_in_this_process_and_needs_no_torch_here(tmp_path):
-    model = tmp_path / "model"
-    shutil.copytree(Path(guide_rl.__file__).parent / "demo" / "base_model", model)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [Path(sys.executable).parent / "transformers", "serve", model, "--device", "cpu", "--dtype", "float32"]
-    with open(tmp_path / "serve.log", "wb") as log:
-        server = subprocess.Popen(
-            [*map(str, command), "--host", "127.0.0.1", "--port", str(port)],
-            stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")},
-        )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            assert server.poll() is None, (tmp_path / "serve.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    with served_demo_model(tmp_path) as (url, model):
         recipe(tmp_path, "http://127.0.0.1:9/v1")
         arguments = [
             f"models={{m: {model}}}",
@@ -258,7 +235,7 @@ def test_a_served_model_answers_as_it_does_in_this_process_and_needs_no_torch_he
         ]
         served = [
             "sampler=chat",
-            f"chat.base_url=http://127.0.0.1:{port}/v1",
+            f"chat.base_url={url}",
             "chat.api_key_env=null",
             f"run={tmp_path}/a",
         ]
@@ -266,9 +243,6 @@ def test_a_served_model_answers_as_it_does_in_this_process_and_needs_no_torch_he
         subprocess.run([sys.executable, "-c", code, "evaluate", *arguments, *served], check=True)
         here = ["model.device=cpu", f"run={tmp_path}/b"]
         subprocess.run([sys.executable, "-m", "guide_rl.cli", "evaluate", *arguments, *here], check=True)
-    finally:
-        server.terminate()
-        server.wait(20)
     texts = [
         {row["problem_id"]: (row["text"], row["correct"]) for row in map(json.loads, lines_of(tmp_path / run))}
         for run in ("a/rollouts.jsonl", "b/rollouts.jsonl")

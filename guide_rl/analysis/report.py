@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from guide_rl.analysis.figures import Drawn, gains_figure, guided_figure, reward_figure, save, training_figure
 from guide_rl.analysis.gains import GainRow, gain_rows
 from guide_rl.analysis.metric_help import help_for
-from guide_rl.analysis.page import write_page
+from guide_rl.analysis.page import LONG, SHORT, write_page
 from guide_rl.analysis.run_data import Measured, Run, named_runs, rollouts
 from guide_rl.analysis.table_files import WRITERS, Table
 from guide_rl.analysis.tables import answers_table, chosen_k, differences_table, gains_table, results_table
@@ -57,6 +58,8 @@ def report(arguments: Sequence[str], options: ReportOptions, note: Note = lambda
     measured = Measured(runs, common=options.common)
     k = chosen_k(measured, options.k)
     base = chosen_base(measured, options.base)
+    if base and base[1] != measured.last(base[0]):
+        base = measured.set_apart(*base)
     gains = gain_rows(measured, k, base=base)
     tables = all_tables(runs, measured, gains, k, base)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -134,7 +137,7 @@ def all_tables(
         tables.append(differences_table(measured, k, first))
     tables += [results_table(measured, k, "averages"), results_table(measured, k, "paper")]
     if gains:
-        tables.append(gains_table(gains, k))
+        tables.append(gains_table(gains))
     tables.append(answers_table(runs))
     return [table for table in tables if table.rows]
 
@@ -220,22 +223,7 @@ def _page_run(run: Run) -> dict[str, Any]:
     return {"name": run.name, "kind": run.kind, "recipe": run.recipe_yaml, "metrics": metrics}
 
 
-_COLUMNS = (
-    "step",
-    "model",
-    "index",
-    "guided",
-    "greedy",
-    "reward",
-    "advantage",
-    "correct",
-    "verdict",
-    "finish",
-    "tokens",
-    "text",
-    "ratios",
-    "pieces",
-)
+_COLUMNS = tuple(name for name in (*SHORT, *chain(*LONG.values())) if name != "problem")
 
 
 def page_rollouts(runs: Sequence[Run], most: int, notes: list[str]) -> dict[str, Any]:
