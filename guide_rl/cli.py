@@ -124,8 +124,21 @@ def _recipe_command(
     files, overrides, options = split(arguments)
     for option in options:
         if option.startswith("--resume="):
-            RunFolder.open(option.removeprefix("--resume="))
+            _check_kind(RunFolder.open(option.removeprefix("--resume=")), name)
     return parse_recipe(kind, parser, files, overrides, options)
+
+
+def _check_kind(run: RunFolder, command: str) -> None:
+    """Raise ValueError when the run is one of another command; says how that one goes on."""
+    import yaml
+
+    recipe = yaml.safe_load((run.path / "recipe.yaml").read_text(encoding="utf-8"))
+    values = recipe if isinstance(recipe, dict) else {}
+    made_by = "evaluate" if "benchmarks" in values else "sft" if isinstance(values.get("problems"), str) else "train"
+    if made_by == "evaluate":
+        raise ValueError(f"{run.path} is a run of guide evaluate, which goes on when the same command is started again")
+    if made_by != command:
+        raise ValueError(f"{run.path} is a run of guide {made_by}: guide {made_by} --resume {run.path}")
 
 
 def _problems(arguments: list[str]) -> Callable[[], object]:

@@ -165,6 +165,19 @@ def test_a_command_is_parsed_before_it_runs(folder):
     assert callable(parse("train", ["r.yaml"]))
 
 
+@pytest.mark.parametrize(
+    ("command", "recipe", "said"),
+    [
+        ("train", "model: {path: m}\nproblems: p.jsonl\n", "is a run of guide sft: guide sft --resume RUN"),
+        ("sft", SMALL, "is a run of guide train: guide train --resume RUN"),
+        ("train", "models: {}\nbenchmarks: {}\n", "is a run of guide evaluate, which goes on when the same command"),
+    ],
+)
+def test_a_run_of_another_command_says_which(tmp_path, capsys, command, recipe, said):
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    assert said.replace("RUN", str(tmp_path)) in usage_error(capsys, command, "--resume", str(tmp_path))
+
+
 def test_output_that_is_cut_off_by_its_reader_is_no_error(tmp_path):
     rows = "".join(json.dumps({"question": f"What is {i}?" + "x" * 100, "answer": "1"}) + "\n" for i in range(2000))
     (tmp_path / "p.jsonl").write_text(rows)
