@@ -19,6 +19,8 @@ from guide_rl.analysis.report import ReportOptions, chosen_base, page_rollouts, 
 from guide_rl.analysis.run_data import Measured, named_runs, read_lines, read_run, rollouts
 from guide_rl.analysis.table_files import Cell, Table, as_csv, latex, markdown
 from guide_rl.analysis.tables import answers_table, chosen_k, differences_table, gains_table, results_table
+from guide_rl.equations.gains import absolute_k
+from guide_rl.equations.pass_at_k import pass_at_k_curves
 
 
 def half(i: int, n: int, greedy: bool) -> bool:
@@ -100,23 +102,63 @@ def test_differences_are_paired_and_bold_where_they_exclude_0(compared):
 def test_gains_split_progress_by_the_reach_of_the_untrained_policy(compared):
     rows = gain_rows(compared, 4, base=("base", None))
     assert {(row.model, row.benchmark) for row in rows} == {("guide", "a"), ("guide", "b"), ("guide", "all")}
+    rows = [row for row in rows if not row.absolute]
     found = next(row for row in rows if row.benchmark == "a").trials
     assert (found.progress.mean, found.capability.mean, found.distillation.mean) == (3, 3, 0)
     whole = next(row for row in rows if row.benchmark == "all").trials
     assert whole.progress.mean == 6
-    assert cells(gains_table(rows, 4))["guide", "all"][1:4] == ["30.0 ± 0.0", "6.0 ± 0.0", "0.0 ± 0.0"]
+    assert cells(gains_table(rows))["guide", "all", "4"][1:4] == ["30.0 ± 0.0", "6.0 ± 0.0", "0.0 ± 0.0"]
 
 
 def test_gains_of_a_training_run_are_against_its_own_step_0(tmp_path):
     measured = Measured([read_run(training_run(tmp_path / "run", steps=4, problems=3))])
-    (row,) = gain_rows(measured, 4, base=None)
+    (row,) = (row for row in gain_rows(measured, 4, base=None) if not row.absolute)
     assert (row.step, row.trials.capability.mean, row.trials.net.mean) == (4, 1, 1)
+
+
+def test_gains_also_have_the_absolute_k_where_samples_reach_it(tmp_path):
+    def often(i, n, greedy):
+        return not greedy and (n + 1) % (i + 2) == 0
+
+    path = evaluation_run(tmp_path / "e", {"base": often, "m": better}, benchmarks={"x": 10}, samples=64)
+    table = cells(gains_table(gain_rows(Measured([read_run(path)]), 16, base=("base", None))))
+    names = [key[2] for key in table]
+    assert names[0] == "16"
+    curve = pass_at_k_curves([[often(i, n, False) for n in range(64)] for i in range(10)], range(1, 65)).mean(0)
+    assert names[1:] == [f"{absolute_k(curve)} (absolute)"]
+    few = evaluation_run(tmp_path / "f", {"base": often, "m": better}, benchmarks={"x": 10}, samples=4)
+    assert [row.absolute for row in gain_rows(Measured([read_run(few)]), 4, base=("base", None))] == [False]
+
+
+def test_figure_1_leaves_room_above_its_curves_and_files_of_figure_2_are_the_models(tmp_path):
+    paths = [
+        evaluation_run(tmp_path / f"{step}", {"m/1": half, "n": better}, benchmarks={"x": 10}, step=step, guided=half)
+        for step in (0, 8, 16)
+    ]
+    report([str(path) for path in paths], ReportOptions(tmp_path / "out"))
+    names = {path.name for path in (tmp_path / "out").glob("figure_2*.png")}
+    assert names == {"figure_2_guidance_m_1.png", "figure_2_guidance_n.png"}
+    rows = gain_rows(Measured([read_run(path) for path in paths]), 4, base=("m/1", 0))
+    for axis in gains_figure(rows, 4, "x").figure.axes:
+        assert axis.get_ylim()[1] > 1.03 * axis.dataLim.ymax
+
+
+def test_a_base_at_a_step_is_a_model_of_its_own(tmp_path):
+    runs = [training_run(tmp_path / name) for name in ("a", "b")]
+    report([str(run) for run in runs], ReportOptions(tmp_path / "out", base="a@0"))
+    results = list(csv.reader((tmp_path / "out/results.csv").read_text().splitlines()))
+    assert results[0] == ["Benchmark", "Metric", "a@0", "a", "b"]
+    differences = list(csv.reader((tmp_path / "out/differences.csv").read_text().splitlines()))
+    assert differences[0] == ["Benchmark", "Metric", "a", "b"]
+    assert differences[1][2].startswith("+33.33")
 
 
 def test_k_is_the_largest_power_of_two_that_all_have_and_too_large_a_wish_says_what_to_do(compared):
     assert chosen_k(compared) == 4
     with pytest.raises(ValueError, match=r"--k 16: base has only 4 sampled rollouts a problem on a; .*samples="):
         chosen_k(compared, 16)
+    with pytest.raises(ValueError, match="--k 0: must be at least 1"):
+        chosen_k(compared, 0)
 
 
 @pytest.mark.parametrize("missing", ["problem", "question"])
@@ -164,6 +206,24 @@ def test_any_other_malformed_line_is_an_error_that_names_it(tmp_path):
         list(read_lines(tmp_path / "x.jsonl", []))
 
 
+def test_a_line_of_results_without_a_field_is_an_error_that_names_both(tmp_path):
+    run = evaluation_run(tmp_path / "e", {"m": half}, benchmarks={"x": 2})
+    with (run / "results.jsonl").open("a") as file:
+        file.write('{"model": "m"}\n')
+    with pytest.raises(ValueError, match=r"results\.jsonl, line 5: no field 'step'"):
+        read_run(run)
+
+
+def test_a_held_out_evaluation_that_a_kill_cut_off_is_left_out_and_said(tmp_path):
+    run = training_run(tmp_path / "run", steps=4)
+    lines = (run / "held_out.jsonl").read_text()
+    (run / "held_out.jsonl").write_text(lines[:-20])
+    found = read_run(run)
+    assert {setting.step for setting in found.correct} == {0}
+    assert found.notes[0].endswith("its last line is half written and was left out")
+    assert "the evaluation at step 4 is not whole" in found.notes[1]
+
+
 def test_no_run_and_a_report_inside_a_run_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no run"):
         named_runs([str(tmp_path)])
@@ -180,6 +240,14 @@ def test_runs_have_their_folders_names_or_those_given(tmp_path):
     named = named_runs([f"GRPO={paths[0]}", f"GRPO={paths[1]}", f"Guide={paths[2]}"])
     assert [run.name for run in named] == ["GRPO", "GRPO", "Guide"]
     assert Measured(named).models == ["GRPO", "GRPO (2)", "Guide"]
+
+
+def test_a_name_tells_the_models_of_two_evaluations_apart(tmp_path):
+    both = evaluation_run(tmp_path / "both", {"base": half, "m": half}, benchmarks={"a": 3})
+    one = evaluation_run(tmp_path / "one", {"m": half}, benchmarks={"a": 3})
+    runs = named_runs([f"A={both}", f"B={one}", f"B={one}", str(both)])
+    assert Measured(runs).models == ["A: base", "A: m", "B", "B (2)", "base", "m"]
+    assert [row[0].text for row in answers_table(runs).rows][:2] == ["A: base", "A: base"]
 
 
 def test_the_untrained_policy_can_be_named(tmp_path):
@@ -230,7 +298,9 @@ def test_figure_2_compares_plain_and_guided_on_the_same_problems(tmp_path):
     write_lines(path / "results.jsonl", [r for r in rows if not (r["guided"] and r["problem_id"] == "0")])
     drawn = guided_figure(Measured([read_run(path)]), "m", 4)
     everything, out_of_reach, within = drawn.figure.axes
-    assert everything.get_title(loc="left").endswith("39"), "a problem without guided rollouts is in neither curve"
+    assert everything.get_title(loc="left") == "All: 39 problems", (
+        "a problem without guided rollouts is in neither curve"
+    )
     plain, guided = everything.lines
     assert guided.get_ydata()[0] == pytest.approx(19 / 39)
     assert plain.get_ydata()[0] == pytest.approx(4 * 0.25 / 39)
@@ -238,6 +308,7 @@ def test_figure_2_compares_plain_and_guided_on_the_same_problems(tmp_path):
     assert 35 <= missed < 39, "those never solved, and those that the four classifying samples missed"
     assert out_of_reach.lines[1].get_ydata()[0] == pytest.approx((15 + missed - 35) / missed)
     assert "39 problems" in drawn.caption
+    assert len(out_of_reach.collections) == 2, "an interval for each curve"
     assert within.get_title(loc="left").startswith("Within reach (D)")
 
 

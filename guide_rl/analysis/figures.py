@@ -1,5 +1,6 @@
 """The paper's figures 1 to 4 for one's own runs. Imports matplotlib where a figure is drawn."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,7 @@ def _draw_line(axis: "Axes", line: Line, place: int, lines: int) -> Any:
         marker=MARKERS[place % len(MARKERS)] if marked else None,
         markersize=4 + 1.2 * below,
         linewidth=1.5 + 0.9 * below,
+        clip_on=False,
     )[0]
 
 
@@ -116,8 +118,10 @@ def _dress(axis: "Axes", panel: Panel) -> None:
         axis.set_ylim(0, 1)
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     else:
-        low, high = axis.get_ylim()
-        axis.set_ylim(min(low, 0.0), max(high, 1e-9))
+        low, high = axis.dataLim.intervaly
+        low, high = min(low, 0.0), max(high, 0.0)
+        room = 0.05 * (high - low) or 1.0
+        axis.set_ylim(low - room * (low < 0), high + room)
 
 
 def save(drawn: Drawn, folder: Path) -> list[str]:
@@ -138,7 +142,7 @@ def save(drawn: Drawn, folder: Path) -> list[str]:
 
 def gains_figure(rows: Sequence[GainRow], k: int, problems: str) -> Drawn | None:
     """Figure 1: capability gain, self-distillation and their sum over training steps; None without two steps of a model."""
-    wholes = [row for row in rows if row.step is not None and "/" not in row.benchmark]
+    wholes = [row for row in rows if row.step is not None and "/" not in row.benchmark and row.trials.k == k]
     several = {row.benchmark for row in wholes} - {ALL}
     shown = [row for row in wholes if (row.benchmark == ALL) == (len(several) > 1)]
     by_model: dict[str, list[GainRow]] = {}
@@ -179,37 +183,34 @@ def guided_figure(measured: Measured, model: str, k: int) -> Drawn | None:
         return None
     plain, guided, greedy = pools
     ks = [2**i for i in range(12) if 2**i <= min(plain.shape[1], guided.shape[1])]
-    panels = [_pass_at_k_panel("All problems", plain, guided, ks)]
+    panels = [_pass_at_k_panel("All", pass_at_k_curves(plain, ks), pass_at_k_curves(guided, ks), ks)]
     left = plain.shape[1] - k - (greedy is None)
     inner = [j for j in ks if j <= left]
     note = f"the classes need more than {k} plain samples a problem; there are {plain.shape[1]}"
     if inner:
         found: GuidedGains = guided_gains(plain, guided, greedy, k, inner)
         for subset, title in ((found.capability, "Out of reach (C)"), (found.distillation, "Within reach (D)")):
-            lines = tuple(
-                Line(name, np.array(inner), curve.mean(0) if len(curve) else np.full(len(inner), np.nan))
-                for name, curve in (("plain", subset.plain_SK), ("guided", subset.guided_SK))
-            )
-            panels.append(Panel(f"{title}: {len(subset.plain_SK):,} problems", "k", "pass@k", lines, True, True))
+            panels.append(_pass_at_k_panel(title, subset.plain_SK, subset.guided_SK, inner))
         note = (
             f"C: problems that {model} misses at pass@1 and in {k} plain samples; D: missed at pass@1, solved within {k}. "
             "The curves are of the rollouts that did not classify the problem"
         )
     caption = (
         f"As the paper's figure 2: pass@k of {model} with and without guidance in the prompt, {len(plain):,} problems. "
-        f"{note[0].upper()}{note[1:]}."
+        f"{note[0].upper()}{note[1:]}. Shaded: 1.96 standard errors over problems."
     )
-    return Drawn("figure_2_guidance", "Guidance and pass@k", caption, draw(panels))
+    name = re.sub(r"[^\w.-]+", "_", f"figure_2_guidance_{model}")
+    return Drawn(name, f"Guidance and pass@k: {model}", caption, draw(panels))
 
 
-def _pass_at_k_panel(title: str, plain: np.ndarray, guided: np.ndarray, ks: list[int]) -> Panel:
-    """pass@k of plain and guided rollouts, with the standard error over problems times 1.96."""
+def _pass_at_k_panel(title: str, plain_PK: np.ndarray, guided_PK: np.ndarray, ks: list[int]) -> Panel:
+    """Mean pass@k of plain and guided rollouts over problems, with 1.96 standard errors."""
     lines = []
-    for name, matrix in (("plain", plain), ("guided", guided)):
-        curves = pass_at_k_curves(matrix, ks)
+    for name, curves in (("plain", plain_PK), ("guided", guided_PK)):
+        mean = curves.mean(0) if len(curves) else np.full(len(ks), np.nan)
         error = QUANTILE * curves.std(0, ddof=1) / np.sqrt(len(curves)) if len(curves) > 1 else None
-        lines.append(Line(name, np.array(ks), curves.mean(0), error))
-    return Panel(f"{title}: {len(plain):,}", "k", "pass@k", tuple(lines), True, True)
+        lines.append(Line(name, np.array(ks), mean, error))
+    return Panel(f"{title}: {len(plain_PK):,} problems", "k", "pass@k", tuple(lines), True, True)
 
 
 def _guided_pools(measured: Measured, model: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from guide_rl.analysis.run_data import Measured
-from guide_rl.equations.gains import GainTrials, gain_trials
+from guide_rl.equations.gains import GainTrials, absolute_k, gain_trials
+from guide_rl.equations.pass_at_k import pass_at_k_curves
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class GainRow:
     benchmark: str
     problems: int
     trials: GainTrials
+    absolute: bool = False
+    """Whether its k is the untrained policy's absolute k (appendix C)."""
 
 
 ALL = "all"
@@ -28,6 +31,8 @@ def gain_rows(
     measured: Measured, k: int, *, base: tuple[str, int | None] | None, trials: int = 10, seed: int = 0
 ) -> list[GainRow]:
     """Equations 1 and 2 for every model, step and benchmark, against the untrained policy (section 3.1.1).
+
+    At a model's newest weights also with the absolute k of a benchmark, where the untrained policy's samples reach it.
 
     Args:
         measured: greedy and sampled rollouts of the untrained policy, greedy ones of the others.
@@ -54,8 +59,14 @@ def gain_rows(
             if len(wholes) > 1:
                 pools[ALL] = tuple(_stacked([pool[i] for pool in wholes]) for i in range(3))  # type: ignore[assignment]
             for benchmark, (before, samples, after) in pools.items():
-                found = gain_trials(before, samples, after, k, trials=trials, seed=seed)
-                rows.append(GainRow(model, step, benchmark, len(before), found))
+                reach = {k: False}
+                if step == measured.last(model) and (
+                    absolute := absolute_k(pass_at_k_curves(samples, range(1, samples.shape[1] + 1)).mean(0))
+                ):
+                    reach[absolute] = True
+                for size, is_absolute in reach.items():
+                    found = gain_trials(before, samples, after, size, trials=trials, seed=seed)
+                    rows.append(GainRow(model, step, benchmark, len(before), found, is_absolute))
     return rows
 
 

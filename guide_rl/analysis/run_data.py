@@ -15,6 +15,8 @@ import yaml
 
 HELD_OUT = "held-out"
 """The benchmark that a training run's own evaluations are."""
+ABOUT = ("step", "temperature", "guided", "problem_id", "correct")
+"""Fields of every line of results."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,10 @@ def read_run(path: str | Path, name: str = "") -> Run:
     return run
 
 
-def read_lines(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
+def read_lines(path: Path, notes: list[str], needed: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """The rows of a JSON lines file; none where it does not exist. A half-written last line is left out and noted.
 
-    Raises ValueError, with file and line, for any other line that is no JSON object.
+    Raises ValueError, with file and line, for any other line that is no JSON object with the needed fields.
     """
     if not path.exists():
         return
@@ -97,6 +99,8 @@ def read_lines(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
                 row = json.loads(line.decode(errors="replace"))
                 if not isinstance(row, dict):
                     raise ValueError("no JSON object")
+                if missing := [name for name in needed if name not in row]:
+                    raise ValueError(f"no field {missing[0]!r}")
             except ValueError as error:
                 if not line.endswith(b"\n"):
                     notes.append(f"{path}: its last line is half written and was left out")
@@ -125,7 +129,7 @@ def _read_results(run: Run) -> None:
     """An evaluation run's results.jsonl."""
     correct: defaultdict[Setting, dict[str, tuple[bool, ...]]] = defaultdict(dict)
     outcomes: defaultdict[Setting, dict[str, int]] = defaultdict(dict)
-    for row in read_lines(run.path / "results.jsonl", run.notes):
+    for row in read_lines(run.path / "results.jsonl", run.notes, (*ABOUT, "model", "benchmark", "outcomes")):
         setting = Setting(row["model"], row["step"], row["benchmark"], row["temperature"] == 0.0, row["guided"])
         correct[setting][row["problem_id"]] = tuple(map(bool, row["correct"]))
         counts = outcomes[setting]
@@ -137,13 +141,23 @@ def _read_results(run: Run) -> None:
 def _read_held_out(run: Run) -> None:
     """A training run's held_out.jsonl: all held-out problems as one benchmark, and each stratum as one."""
     found: defaultdict[Setting, defaultdict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for row in read_lines(run.path / "held_out.jsonl", run.notes):
+    sizes: Counter[int] = Counter()
+    for row in read_lines(run.path / "held_out.jsonl", run.notes, (*ABOUT, "stratum")):
+        sizes[row["step"]] += 1
         names = [HELD_OUT] + [f"{HELD_OUT}/{row['stratum']}"] * bool(row["stratum"])
         for name in names:
             setting = Setting(run.name, row["step"], name, row["temperature"] == 0.0, row["guided"])
             found[setting][row["problem_id"]].append(bool(row["correct"]))
+    *_, before, last = (None, None, *sizes)
+    cut_off = before is not None and last is not None and sizes[last] < sizes[before]
+    if cut_off:
+        run.notes.append(
+            f"{run.path}/held_out.jsonl: the evaluation at step {last} is not whole and was left out of tables and figures"
+        )
     run.correct = {
-        setting: {problem: tuple(values) for problem, values in problems.items()} for setting, problems in found.items()
+        setting: {problem: tuple(values) for problem, values in problems.items()}
+        for setting, problems in found.items()
+        if not (cut_off and setting.step == last)
     }
 
 
@@ -220,6 +234,14 @@ class Measured:
         """The step of a model's newest weights."""
         return max(self.steps(model), default=None)
 
+    def set_apart(self, model: str, step: int | None) -> tuple[str, int | None]:
+        """Make a model's weights at one step a model of their own, the first, called MODEL@STEP; returns its name and step."""
+        name = f"{model}@{step}"
+        apart = {s: found for s, found in self._correct.items() if (s.model, s.step) == (model, step)}
+        others = {s: found for s, found in self._correct.items() if s not in apart}
+        self._correct = {replace(s, model=name): found for s, found in apart.items()} | others
+        return name, step
+
     def matrix(
         self, model: str, benchmark: str, *, greedy: bool, guided: bool = False, step: int | None = None
     ) -> np.ndarray | None:
@@ -244,7 +266,8 @@ def named_runs(arguments: Sequence[str]) -> list[Run]:
     """Read runs from what was typed: RUN or NAME=RUN.
 
     Without a name a run has its folder's, with the folder above in front where two would be the same. A NAME that repeats
-    means training seeds of one method: curves are averaged over them, and their evaluations stay apart.
+    means training seeds of one method: curves are averaged over them, and their evaluations stay apart. The models of an
+    evaluation run have their own names; a NAME stands in front of them, or for the only one.
 
     Raises FileNotFoundError and ValueError as `read_run`.
     """
@@ -257,7 +280,12 @@ def named_runs(arguments: Sequence[str]) -> list[Run]:
         own = path.name if folders[path.name] == 1 else f"{path.parent.name}/{path.name}"
         run = read_run(argument, name or own)
         seen[run.name] += 1
-        if run.kind == "train" and seen[run.name] > 1:
-            run.correct = {replace(s, model=f"{s.model} ({seen[run.name]})"): found for s, found in run.correct.items()}
+        names = {setting.model: setting.model for setting in run.correct}
+        if run.kind == "evaluation" and name:
+            names = dict.fromkeys(names, name) if len(names) == 1 else {model: f"{name}: {model}" for model in names}
+        if seen[run.name] > 1 and (name or run.kind == "train"):
+            names = {model: f"{called} ({seen[run.name]})" for model, called in names.items()}
+        run.correct = {replace(s, model=names[s.model]): found for s, found in run.correct.items()}
+        run.outcomes = {replace(s, model=names[s.model]): found for s, found in run.outcomes.items()}
         runs.append(run)
     return runs

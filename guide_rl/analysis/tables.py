@@ -54,6 +54,8 @@ def chosen_k(measured: Measured, k: int | None = None) -> int:
         if (matrix := measured.matrix(model, benchmark, greedy=False, step=measured.last(model))) is not None
     }
     fewest = min(counts.values(), default=1)
+    if k is not None and k < 1:
+        raise ValueError(f"--k {k}: must be at least 1")
     if k is None:
         return max(power for power in (1, 2, 4, 8, 16) if power <= fewest)
     if k > fewest and counts:
@@ -147,7 +149,9 @@ def results_table(measured: Measured, k: int, style: str = "results") -> Table:
         "intervals": "Results with intervals",
         "paper": "The paper's intervals",
     }
-    caption += " Per cent; P@1: greedy" + (f", P@{k}: unbiased, sampled." if any(r[1].text != "P@1" for r in rows) else ".")
+    caption += " Per cent; P@1: greedy" + (
+        f", P@{k}: unbiased, sampled." if any(r[1].text != "P@1" for r in rows) else "."
+    )
     return Table(style, titles[style], caption, ("Benchmark", "Metric", *measured.models), tuple(rows))
 
 
@@ -188,27 +192,31 @@ def differences_table(measured: Measured, k: int, baseline: str) -> Table:
     return Table("differences", f"Differences from {baseline}", caption, ("Benchmark", "Metric", *others), tuple(rows))
 
 
-def gains_table(rows: Sequence[GainRow], k: int) -> Table:
+def gains_table(rows: Sequence[GainRow]) -> Table:
     """The gains of every model's newest weights, in problems."""
-    newest = {(row.model, row.benchmark): row for row in rows}
+    last = {row.model: row.step for row in rows}
     names = ("unsolved", "progress", "distillation", "capability", "regression", "net")
     lines = [
         (
             Cell(row.model),
             Cell(row.benchmark),
+            Cell(f"{row.trials.k} (absolute)" if row.absolute else str(row.trials.k)),
             Cell(str(row.problems)),
             *(Cell(_estimate(getattr(row.trials, name))) for name in names),
         )
-        for row in newest.values()
+        for row in rows
+        if row.step == last[row.model]
     ]
     caption = (
         "Equations 1 and 2 in problems: mean of 10 trials ± standard error. Unsolved: wrong at pass@1 before training; "
-        f"self-distillation: of those, solved after, and within {k} samples before; capability gain: solved after, not "
-        f"within {k} samples before. The standard error is of the draws from the pool of rollouts only."
+        "self-distillation: of those, solved after, and within k samples before; capability gain: solved after, not within k "
+        "samples before. Absolute k: the first whose sample adds less than 1 % to the untrained policy's pass@k, where "
+        "its samples reach that. The standard error is of the draws from the pool of rollouts only."
     )
     header = (
         "Model",
         "Benchmark",
+        "k",
         "Problems",
         "Unsolved",
         "Progress",
@@ -217,7 +225,7 @@ def gains_table(rows: Sequence[GainRow], k: int) -> Table:
         "Regression",
         "Net reward",
     )
-    return Table("gains", "Gains", caption, header, tuple(lines), heads=2)
+    return Table("gains", "Gains", caption, header, tuple(lines), heads=3)
 
 
 def _estimate(found: Estimate) -> str:

@@ -48,7 +48,7 @@ def _models_at(name: str, given: str) -> list[EvaluatedModel]:
     """The models that one entry of `models` means."""
     folder = Path(given).expanduser()
     if not folder.is_dir():
-        if given.startswith(("/", ".", "~")) or given.count("/") > 1:
+        if given.startswith(("/", ".", "~")) or given.count("/") > 1 or ("/" in given and folder.parent.is_dir()):
             raise FileNotFoundError(f"models.{name}: {given}: no such folder")
         return [EvaluatedModel(name, None, given)]
     checkpoints = {step: path for path in folder.glob(f"{STEP}*") if (step := step_of(path)) is not None}
