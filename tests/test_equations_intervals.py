@@ -150,6 +150,14 @@ TABLE_4 = {
 }
 
 
+def test_a_bound_at_which_differences_cancel_is_exactly_0():
+    """The 2.5th percentile is 0: a bound of 4e-17 would call the first run ahead."""
+    differences = np.array([0.6, 0.1, 0.3, -0.6, 0.4, 0.3, 0.3, 0.3, 0.4])
+    assert paired_bootstrap(differences, np.zeros(9)).low == 0
+    assert paired_bootstrap(np.zeros(9), differences).high == 0
+    assert paired_bootstrap([0.3, 0.1, 0.2], [0.1, 0.2, 0.3]).mean == 0
+
+
 def test_pass_at_16_half_widths_are_those_of_table_4():
     widths = [100 * paper_pass_at_k_half_width(solved / n, n, 16) for n, solved, _, _ in TABLE_4.values()]
     assert [round(width, 2) for width in widths] == [width for _, _, width, _ in TABLE_4.values()]

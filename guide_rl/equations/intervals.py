@@ -22,7 +22,7 @@ NORMAL_QUANTILE = 1.96
 CHUNK = 2**20
 """Numbers drawn at a time: bounds the memory (8 MiB), changes no result."""
 ROUNDING = 1e-12
-"""Resampled differences this small beside the largest one are ties: sums of values like 0.2 do not cancel exactly."""
+"""Mean differences this small beside the largest one are 0: sums of values like 0.2 do not cancel exactly."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ def paired_bootstrap(
             f"but values has {sizes} and baseline {others} problems in its benchmarks"
         )
     differences = [first - second for first, second in zip(firsts, seconds, strict=True)]
-    means_R = _resampled_averages(differences, average, resamples, seed)
-    tie = ROUNDING * max(float(np.abs(d).max()) for d in differences)
-    share = float((means_R <= tie).mean())
-    return Difference(_average(differences, average), *_percentiles(means_R), share_not_positive=share)
+    means = np.append(_average(differences, average), _resampled_averages(differences, average, resamples, seed))
+    means[np.abs(means) <= ROUNDING * max(float(np.abs(d).max()) for d in differences)] = 0.0
+    share = float((means[1:] <= 0).mean())
+    return Difference(float(means[0]), *_percentiles(means[1:]), share_not_positive=share)
 
 
 def paper_pass_at_k_half_width(pass_at_k: float, problems: int, k: int) -> float:
