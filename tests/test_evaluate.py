@@ -443,6 +443,13 @@ def test_models_are_found_in_folders_runs_and_checkpoints(tmp_path):
     ]
 
 
+def test_a_path_into_a_folder_that_is_there_is_no_hub_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"models\.m: runs/missing: no such folder"):
+        find_models(EvaluateRecipe(models={"m": "runs/missing"}, benchmarks={"x": "x.jsonl"}))
+
+
 def test_a_recipe_of_problems_is_a_benchmark_and_is_run_when_it_was_not(folder):
     (folder / "raw.jsonl").write_text("".join(json.dumps({"q": f"{i}+1=", "a": "p"}) + "\n" for i in range(3)))
     (folder / "bench.yaml").write_text(

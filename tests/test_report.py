@@ -198,6 +198,9 @@ def test_a_half_written_last_line_is_left_out_and_said(tmp_path):
     found = read_run(run)
     assert [row["step"] for row in found.metrics] == [1, 2, 3, 4]
     assert found.notes == [f"{run}/metrics.jsonl: its last line is half written and was left out"]
+    told: list[str] = []
+    report([str(run)], ReportOptions(tmp_path / "out"), told.append)
+    assert told[-1] == found.notes[0]
 
 
 def test_any_other_malformed_line_is_an_error_that_names_it(tmp_path):

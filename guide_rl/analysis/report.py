@@ -53,7 +53,7 @@ def report(arguments: Sequence[str], options: ReportOptions, note: Note = lambda
     """
     if (options.out / "recipe.yaml").exists():
         raise ValueError(f"{options.out} holds a run; give the report another folder (--out)")
-    note(f"reading {len(arguments)} runs")
+    note(f"reading {', '.join(arguments)}")
     runs = named_runs(arguments)
     measured = Measured(runs, common=options.common)
     k = chosen_k(measured, options.k)
@@ -77,6 +77,8 @@ def report(arguments: Sequence[str], options: ReportOptions, note: Note = lambda
     data |= page_rollouts(runs, options.page_rollouts, notes := [*measured.notes])
     data["notes"] = [*dict.fromkeys(n for run in runs for n in run.notes), *notes]
     data["summary"] = summary(runs, measured, k)
+    for text in data["notes"]:
+        note(text)
     page = options.out / "index.html"
     write_page(page, data)
     return page
