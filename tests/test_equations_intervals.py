@@ -154,8 +154,6 @@ def test_a_bound_at_which_differences_cancel_is_exactly_0():
     """The 2.5th percentile is 0: a bound of 4e-17 would call the first run ahead."""
     differences = np.array([0.6, 0.1, 0.3, -0.6, 0.4, 0.3, 0.3, 0.3, 0.4])
     assert paired_bootstrap(differences, np.zeros(9)).low == 0
-    assert paired_bootstrap(np.zeros(9), differences).high == 0
-    assert paired_bootstrap([0.3, 0.1, 0.2], [0.1, 0.2, 0.3]).mean == 0
 
 
 def test_pass_at_16_half_widths_are_those_of_table_4():
