@@ -324,6 +324,12 @@ class TestResults:
         page.keyboard.press("1")
         assert shown() == "view-results"
 
+    def test_rollouts_that_were_unpacked_before_their_tab_was_opened_are_there(self, open_page):
+        page = open_page()
+        page.wait_for_timeout(300)
+        page.get_by_role("tab", name="Rollouts").click()
+        page.wait_for_selector("#detail article.rollout")
+
 
 @pytest.mark.e2e
 @in_browser

@@ -198,7 +198,7 @@ class RolloutsView {
     strip.scrollTop = cell.offsetTop - strip.offsetTop - strip.clientHeight / 2;
     if (held) cell.focus();
     const rollouts = await this.rollouts(moment);
-    if (!place.isConnected) return;
+    if (!detail.contains(place)) return;
     const tools = el("label", {}, this.shader, " shade tokens by ratio");
     place.replaceChildren(...rolloutGroups(rollouts, words, tools));
     detail.scrollTop = scrolled;
