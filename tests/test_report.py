@@ -11,11 +11,11 @@ import pytest
 from run_folders import evaluation_run, training_run, write_lines
 
 from guide_rl.analysis import report as report_module
-from guide_rl.analysis.figures import gains_figure, guided_figure, reward_figure, training_figure
+from guide_rl.analysis.figures import gains_figure, guided_figure, reward_figure, save, training_figure
 from guide_rl.analysis.gains import gain_rows
 from guide_rl.analysis.metric_help import help_for
 from guide_rl.analysis.metric_help import markdown as markdown_of_metrics
-from guide_rl.analysis.report import ReportOptions, chosen_base, page_rollouts, report, watch
+from guide_rl.analysis.report import ReportOptions, chosen_base, page_rollouts, report, summary, watch
 from guide_rl.analysis.run_data import Measured, named_runs, read_lines, read_run, rollouts
 from guide_rl.analysis.table_files import Cell, Table, as_csv, latex, markdown
 from guide_rl.analysis.tables import answers_table, chosen_k, differences_table, gains_table, results_table
@@ -101,13 +101,13 @@ def test_differences_are_paired_and_bold_where_they_exclude_0(compared):
 
 def test_gains_split_progress_by_the_reach_of_the_untrained_policy(compared):
     rows = gain_rows(compared, 4, base=("base", None))
-    assert {(row.model, row.benchmark) for row in rows} == {("guide", "a"), ("guide", "b"), ("guide", "all")}
+    assert {(row.model, row.benchmark) for row in rows} == {("guide", "a"), ("guide", "b"), ("guide", "(all)")}
     rows = [row for row in rows if not row.absolute]
     found = next(row for row in rows if row.benchmark == "a").trials
     assert (found.progress.mean, found.capability.mean, found.distillation.mean) == (3, 3, 0)
-    whole = next(row for row in rows if row.benchmark == "all").trials
+    whole = next(row for row in rows if row.benchmark == "(all)").trials
     assert whole.progress.mean == 6
-    assert cells(gains_table(rows))["guide", "all", "4"][1:4] == ["30.0 ± 0.0", "6.0 ± 0.0", "0.0 ± 0.0"]
+    assert cells(gains_table(rows))["guide", "(all)", "4"][1:4] == ["30.0 ± 0.0", "6.0 ± 0.0", "0.0 ± 0.0"]
 
 
 def test_gains_of_a_training_run_are_against_its_own_step_0(tmp_path):
@@ -251,6 +251,78 @@ def test_a_name_tells_the_models_of_two_evaluations_apart(tmp_path):
     runs = named_runs([f"A={both}", f"B={one}", f"B={one}", str(both)])
     assert Measured(runs).models == ["A: base", "A: m", "B", "B (2)", "base", "m"]
     assert [row[0].text for row in answers_table(runs).rows][:2] == ["A: base", "A: base"]
+
+
+def test_a_name_may_stand_for_a_run_with_its_steps_and_for_its_final_model(tmp_path):
+    run = training_run(tmp_path / "guide", steps=4)
+    evaluation = evaluation_run(tmp_path / "eval", {"base": half, "guide": better}, benchmarks={"math": 10})
+    measured = Measured(named_runs([str(run), str(evaluation)]))
+    found = cells(results_table(measured, 4))
+    assert found["held-out", "P@1"] == ["66.67", "-"]
+    assert found["math", "P@1"] == ["80.00", "50.00"]
+    assert chosen_k(measured) == 4
+    rows = gain_rows(measured, 4, base=chosen_base(measured, None))
+    assert {(row.model, row.step, row.benchmark) for row in rows} == {
+        ("guide", None, "math"),
+        ("guide", 4, "held-out"),
+    }, "where base was not measured, the untrained policy is step 0"
+    assert {key[:2] for key in cells(gains_table(rows))} == {("guide", "math"), ("guide", "held-out")}
+
+
+def test_the_summary_tells_the_size_of_each_benchmark_in_order(tmp_path):
+    run = read_run(evaluation_run(tmp_path / "e", {"m": half}, benchmarks={"x": 30, "y": 10, "z": 10}))
+    assert "x, y, z (30 + 10 + 10 problems)" in summary([run], Measured([run]), 4)[-1]
+
+
+def test_one_step_that_is_no_number_spoils_the_moving_averages_that_hold_it_only(tmp_path):
+    path = training_run(tmp_path / "run", steps=40, reward=0.5)
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    rows[4]["reward"], rows[5]["reward"], rows[6]["reward"] = float("nan"), float("inf"), None
+    write_lines(path / "metrics.jsonl", rows)
+    (line,) = reward_figure({"run": [read_run(path)]}).figure.axes[0].lines
+    assert list(line.get_ydata()[[0, 3, -1]]) == [0.5, 0.5, 0.5]
+    assert report([str(path)], ReportOptions(tmp_path / "out")).exists()
+
+
+@pytest.mark.parametrize("name", ["a $x^$ b", "$\\foo$", "_hidden", "<b>&amp;", "a\x01b"])
+def test_any_name_can_stand_in_a_figure(tmp_path, name):
+    runs = [read_run(training_run(tmp_path / "run"), name)]
+    (text,) = reward_figure({name: runs}).figure.legends[0].get_texts()
+    assert text.get_text() == name.replace("$", r"\$").replace("\x01", "\N{REPLACEMENT CHARACTER}")
+    assert save(reward_figure({name: runs}), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "3\n", "a: [\n", "\t1", "!!python/name:os.system x\n", "\x01"])
+def test_a_recipe_that_is_none_is_named(tmp_path, text):
+    (training_run(tmp_path / "run") / "recipe.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"run/recipe\.yaml.*; restore it"):
+        read_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "message"),
+    [
+        ("metrics.jsonl", {"reward": 1}, "no field 'step'"),
+        ("metrics.jsonl", {"step": "x"}, "field 'step' is 'x'"),
+        ("problems.jsonl", {}, "no field 'set'"),
+        ("problems.jsonl", {"set": "train", "id": [0]}, r"field 'id' is \[0\]"),
+        ("held_out.jsonl", {"step": 1}, "no field"),
+        ("rollouts.jsonl", {"problem_id": "0", "step": 1, "text": 7}, "field 'text' is 7"),
+    ],
+)
+def test_a_line_without_what_every_line_has_is_named(tmp_path, file, line, message):
+    run = training_run(tmp_path / "run")
+    number = len((run / file).read_text().splitlines()) + 1
+    with (run / file).open("a") as lines:
+        lines.write(json.dumps(line) + "\n")
+    with pytest.raises(ValueError, match=rf"{file}, line {number}: {message}"):
+        report([str(run)], ReportOptions(tmp_path / "out"))
+
+
+def test_lines_nested_too_deeply_are_malformed(tmp_path):
+    (tmp_path / "x.jsonl").write_text("[" * 100_000 + "\n")
+    with pytest.raises(ValueError, match=r"x\.jsonl, line 1"):
+        list(read_lines(tmp_path / "x.jsonl", []))
 
 
 def test_the_untrained_policy_can_be_named(tmp_path):

@@ -63,11 +63,13 @@ def curve(rows: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]
 
 
 def moving_average(values: np.ndarray, width: int) -> np.ndarray:
-    """Mean of each value and up to `width - 1` before it."""
-    sums = np.cumsum(np.insert(values, 0, 0.0))
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(0, ends - width)
-    return np.asarray((sums[ends] - sums[starts]) / (ends - starts))
+    """Mean of each value and up to `width - 1` before it; what is not finite spoils its own windows only."""
+    return np.array([window.mean() for window in windows(values, width)])
+
+
+def windows(values: np.ndarray, width: int) -> list[np.ndarray]:
+    """Each value with up to `width - 1` before it."""
+    return [values[max(0, end - width) : end] for end in range(1, len(values) + 1)]
 
 
 def draw_curves(

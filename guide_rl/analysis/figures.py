@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from guide_rl.analysis.curves import COLOURS, MARKERS, WINDOW, moving_average
+from guide_rl.analysis.curves import COLOURS, MARKERS, WINDOW, moving_average, windows
 from guide_rl.analysis.gains import ALL, GainRow
 from guide_rl.analysis.run_data import Measured, Run
 from guide_rl.equations.gains import GuidedGains, guided_gains
@@ -71,13 +71,18 @@ def draw(panels: Sequence[Panel]) -> "Figure":
         _dress(axis, panel)
     figure.legend(
         handles.values(),
-        handles.keys(),
+        map(_verbatim, handles),
         loc="outside lower center",
         ncols=min(len(labels), 4),
         frameon=False,
         handlelength=3,
     )
     return figure
+
+
+def _verbatim(name: str) -> str:
+    """A name as matplotlib shows it: no mathematics between dollars, no characters without a shape."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name).replace("$", r"\$")
 
 
 def _draw_line(axis: "Axes", line: Line, place: int, lines: int) -> Any:
@@ -150,6 +155,8 @@ def gains_figure(rows: Sequence[GainRow], k: int, problems: str) -> Drawn | None
         by_model.setdefault(row.model, []).append(row)
     if not any(len(found) >= 2 for found in by_model.values()):
         return None
+    sizes = {row.problems for row in shown}
+    unit = f"problems of {sizes.pop():,}" if len(sizes) == 1 else "problems"
     panels = []
     for name, title in (
         ("capability", "Capability gain"),
@@ -167,7 +174,7 @@ def gains_figure(rows: Sequence[GainRow], k: int, problems: str) -> Drawn | None
                     np.array([e.standard_error for e in estimates]),
                 )
             )
-        panels.append(Panel(title, "training step", f"problems of {shown[0].problems:,}", tuple(lines)))
+        panels.append(Panel(title, "training step", unit, tuple(lines)))
     caption = (
         f"As the paper's figure 1, on {problems}: problems that the untrained policy gets wrong at pass@1 and the trained one "
         f"solves, out of reach of {k} samples of the untrained policy (capability gain) or within it (self-distillation). "
@@ -215,9 +222,9 @@ def _pass_at_k_panel(title: str, plain_PK: np.ndarray, guided_PK: np.ndarray, ks
 
 def _guided_pools(measured: Measured, model: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | None:
     """Plain, guided and greedy rollouts of a model on the problems that have guidance, all benchmarks together."""
-    step = measured.last(model)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
     for benchmark in measured.benchmarks:
+        step = measured.last(model, benchmark)
         guided = measured.matrix(model, benchmark, greedy=False, guided=True, step=step)
         plain = measured.matrix(model, benchmark, greedy=False, step=step)
         if guided is None or plain is None or "/" in benchmark:
@@ -286,17 +293,23 @@ def _curves(runs: Mapping[str, Sequence[Run]], key: str) -> tuple[Line, ...]:
     """A metric of every method over its steps."""
     lines = []
     for name, seeds in runs.items():
-        found = [{row["step"]: row[key] for row in run.metrics if key in row} for run in seeds]
+        found = [
+            {row["step"]: row[key] for row in run.metrics if isinstance(row.get(key), int | float)} for run in seeds
+        ]
         steps = sorted(set.intersection(*map(set, found))) if found else []
         if not steps:
             continue
         values = np.array([[of_seed[step] for step in steps] for of_seed in found], dtype=float)
+        values[~np.isfinite(values)] = np.nan
         smooth = np.array([moving_average(row, WINDOW) for row in values])
         if len(seeds) > 1:
             error = QUANTILE * smooth.std(0, ddof=1) / np.sqrt(len(seeds))
         else:
-            variance = np.maximum(moving_average(values[0] ** 2, WINDOW) - smooth[0] ** 2, 0)
-            counts = np.minimum(np.arange(1, len(steps) + 1), WINDOW)
-            error = QUANTILE * np.sqrt(variance / np.maximum(counts - 1, 1))
+            error = QUANTILE * np.array([_standard_error(window) for window in windows(values[0], WINDOW)])
         lines.append(Line(name, np.array(steps), smooth.mean(0), error))
     return tuple(lines)
+
+
+def _standard_error(values: np.ndarray) -> float:
+    """Of the mean of some values; 0 of one."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0

@@ -23,8 +23,8 @@ class GainRow:
     """Whether its k is the untrained policy's absolute k (appendix C)."""
 
 
-ALL = "all"
-"""All benchmarks together."""
+ALL = "(all)"
+"""All benchmarks together; no benchmark can have this name."""
 
 
 def gain_rows(
@@ -37,19 +37,19 @@ def gain_rows(
     Args:
         measured: greedy and sampled rollouts of the untrained policy, greedy ones of the others.
         k: samples of the untrained policy that count as its reach.
-        base: model and step of the untrained policy; None: each model's own step 0.
+        base: model and step of the untrained policy; None, and where it was not measured: each model's own step 0.
         trials: draws from the pool of rollouts.
         seed: of the draws.
     """
     rows = []
     for model in measured.models:
-        start = base or (model, 0)
-        steps: list[int | None] = [*measured.steps(model)]
-        for step in steps or [None]:
-            if (model, step) == start:
-                continue
+        for step in (None, *measured.steps(model)):
             pools = {}
             for benchmark in measured.benchmarks:
+                known = base and measured.matrix(base[0], benchmark, greedy=True, step=base[1]) is not None
+                start = base if base and known else (model, 0)
+                if (model, step) == start or (step is None and measured.last(model, benchmark) is not None):
+                    continue
                 before = measured.matrix(start[0], benchmark, greedy=True, step=start[1])
                 samples = measured.matrix(start[0], benchmark, greedy=False, step=start[1])
                 after = measured.matrix(model, benchmark, greedy=True, step=step)
@@ -60,7 +60,7 @@ def gain_rows(
                 pools[ALL] = tuple(_stacked([pool[i] for pool in wholes]) for i in range(3))  # type: ignore[assignment]
             for benchmark, (before, samples, after) in pools.items():
                 reach = {k: False}
-                if step == measured.last(model) and (
+                if step in (None, measured.last(model)) and (
                     absolute := absolute_k(pass_at_k_curves(samples, range(1, samples.shape[1] + 1)).mean(0))
                 ):
                     reach[absolute] = True

@@ -92,14 +92,22 @@ def watch(
     options = replace(options, reload_s=3 * every_s)
     while True:
         files = [file for a in arguments for file in _watched(a)]
-        now = [(file, file.stat().st_size) for file in files if file.exists()]
+        now = [(file, _size(file)) for file in files]
         if now != before:
             before = now
             try:
                 note(f"{datetime.now():%H:%M:%S} {report(arguments, options)}")
-            except (FileNotFoundError, ValueError) as error:
+            except (OSError, ValueError) as error:
                 note(f"{datetime.now():%H:%M:%S} waiting: {error}")
         time.sleep(every_s)
+
+
+def _size(file: Path) -> int | None:
+    """In bytes; None where there is none, or none that can be read."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
 
 
 def _watched(argument: str) -> list[Path]:
@@ -170,15 +178,15 @@ def summary(runs: Sequence[Run], measured: Measured, k: int) -> list[str]:
     for run in runs:
         if run.kind == "train":
             done = max((row["step"] for row in run.metrics), default=0)
-            lines.append(f"{run.name}: step {done:,} of {run.recipe.get('steps', done):,}, {run.path}")
+            steps = run.recipe.get("steps")
+            of = f" of {steps:,}" if isinstance(steps, int) else ""
+            lines.append(f"{run.name}: step {done:,}{of}, {run.path}")
         else:
             lines.append(f"{run.name}: {run.path}")
     if measured.models:
         sets = [name for name in measured.benchmarks if "/" not in name]
-        sizes = {len(problems) for name in sets if (problems := _problem_ids(measured, name))}
-        lines.append(
-            f"benchmarks: {', '.join(sets)} ({' + '.join(map(str, sorted(sizes)))} problems); pass@k with k = {k}"
-        )
+        sizes = [len(problems) for name in sets if (problems := _problem_ids(measured, name))]
+        lines.append(f"benchmarks: {', '.join(sets)} ({' + '.join(map(str, sizes))} problems); pass@k with k = {k}")
     return lines
 
 
@@ -186,7 +194,7 @@ def _problem_ids(measured: Measured, benchmark: str) -> list[str]:
     """The problems on which a benchmark's models are compared."""
     for model in measured.models:
         for greedy in (True, False):
-            if ids := measured.problem_ids(model, benchmark, greedy=greedy, step=measured.last(model)):
+            if ids := measured.problem_ids(model, benchmark, greedy=greedy, step=measured.last(model, benchmark)):
                 return ids
     return []
 

@@ -17,6 +17,8 @@ HELD_OUT = "held-out"
 """The benchmark that a training run's own evaluations are."""
 ABOUT = ("step", "temperature", "guided", "problem_id", "correct")
 """Fields of every line of results."""
+KINDS = {"step": int | None, "id": str, "problem_id": str, "set": str, "benchmark": str, "model": str, "text": str}
+"""Types of fields by which lines of several files are told apart, and of texts."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def read_run(path: str | Path, name: str = "") -> Run:
 
     Raises:
         FileNotFoundError: there is no run.
-        ValueError: a line of one of its files is malformed; names file and line.
+        ValueError: its recipe, or a line of one of its files, is malformed; names the file and the line.
     """
     path = Path(path).expanduser()
     recipe_file = path / "recipe.yaml"
@@ -73,12 +75,18 @@ def read_run(path: str | Path, name: str = "") -> Run:
         raise FileNotFoundError(
             f"{path} holds no run (no recipe.yaml); name a folder that guide train or guide evaluate made"
         )
-    text = recipe_file.read_text(encoding="utf-8")
-    recipe = yaml.safe_load(text)
+    text = recipe_file.read_text(encoding="utf-8", errors="replace")
+    try:
+        recipe = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{recipe_file}: {' '.join(str(error).split())}; restore it") from error
+    if not isinstance(recipe, dict):
+        raise ValueError(f"{recipe_file} holds no recipe; restore it")
     kind: Literal["train", "evaluation"] = "evaluation" if "benchmarks" in recipe else "train"
     run = Run(name or path.resolve().name, path, kind, text, recipe)
-    run.metrics = list(read_lines(path / "metrics.jsonl", run.notes))
-    run.problems = {(row["set"], row["id"]): row for row in read_lines(path / "problems.jsonl", run.notes)}
+    run.metrics = list(read_lines(path / "metrics.jsonl", run.notes, ("step",)))
+    problems = read_lines(path / "problems.jsonl", run.notes, ("set", "id"))
+    run.problems = {(row["set"], row["id"]): row for row in problems}
     if kind == "evaluation":
         _read_results(run)
     else:
@@ -101,7 +109,9 @@ def read_lines(path: Path, notes: list[str], needed: Sequence[str] = ()) -> Iter
                     raise ValueError("no JSON object")
                 if missing := [name for name in needed if name not in row]:
                     raise ValueError(f"no field {missing[0]!r}")
-            except ValueError as error:
+                if wrong := [name for name in needed if not isinstance(row[name], KINDS.get(name, object))]:
+                    raise ValueError(f"field {wrong[0]!r} is {row[wrong[0]]!r:.40}")
+            except (ValueError, RecursionError) as error:
                 if not line.endswith(b"\n"):
                     notes.append(f"{path}: its last line is half written and was left out")
                     return
@@ -113,10 +123,10 @@ def read_lines(path: Path, notes: list[str], needed: Sequence[str] = ()) -> Iter
 
 def rollouts(run: Run) -> Iterator[dict[str, Any]]:
     """Every rollout of a run as a row, with `set` (train, held-out, a benchmark), `model`, `step` and `greedy`."""
-    for row in read_lines(run.path / "rollouts.jsonl", run.notes):
+    for row in read_lines(run.path / "rollouts.jsonl", run.notes, ("problem_id", "step", "text")):
         greedy = row.get("temperature") == 0.0
         yield {"set": "train", "model": ""} | row | {"greedy": greedy} | _set_of(row)
-    for row in read_lines(run.path / "held_out.jsonl", run.notes):
+    for row in read_lines(run.path / "held_out.jsonl", run.notes, (*ABOUT, "text")):
         yield {"set": HELD_OUT, "model": ""} | row | {"greedy": row["temperature"] == 0.0}
 
 
@@ -230,9 +240,13 @@ class Measured:
         """The training steps at which a model was measured, in order."""
         return sorted({s.step for s in self._correct if s.model == model and s.step is not None})
 
-    def last(self, model: str) -> int | None:
-        """The step of a model's newest weights."""
-        return max(self.steps(model), default=None)
+    def last(self, model: str, benchmark: str = "") -> int | None:
+        """The step of a model's newest weights; None where none is known, at all or of any measured on the benchmark.
+
+        A run's final model has no step and its checkpoints do: one name may stand for both, on different benchmarks.
+        """
+        steps = {s.step for s in self._correct if s.model == model and s.benchmark == benchmark}
+        return None if steps == {None} else max(self.steps(model), default=None)
 
     def set_apart(self, model: str, step: int | None) -> tuple[str, int | None]:
         """Make a model's weights at one step a model of their own, the first, called MODEL@STEP; returns its name and step."""

@@ -51,7 +51,7 @@ def chosen_k(measured: Measured, k: int | None = None) -> int:
         (model, benchmark): matrix.shape[1]
         for model in measured.models
         for benchmark in measured.benchmarks
-        if (matrix := measured.matrix(model, benchmark, greedy=False, step=measured.last(model))) is not None
+        if (matrix := measured.matrix(model, benchmark, greedy=False, step=measured.last(model, benchmark))) is not None
     }
     fewest = min(counts.values(), default=1)
     if k is not None and k < 1:
@@ -69,7 +69,7 @@ def chosen_k(measured: Measured, k: int | None = None) -> int:
 
 def scores(measured: Measured, model: str, benchmark: str, k: int) -> Scores | None:
     """Greedy pass@1 (k = 0) or pass@k of a model's newest weights; None where it was not measured."""
-    matrix = measured.matrix(model, benchmark, greedy=k == 0, step=measured.last(model))
+    matrix = measured.matrix(model, benchmark, greedy=k == 0, step=measured.last(model, benchmark))
     if matrix is None:
         return None
     if k == 0:
@@ -157,8 +157,8 @@ def results_table(measured: Measured, k: int, style: str = "results") -> Table:
 
 def _best(values: dict[str, float]) -> set[str]:
     """The models with the highest value, to two decimals of a per cent; none where all have the same."""
-    top = max(round(value, 4) for value in values.values())
-    best = {model for model, value in values.items() if round(value, 4) == top}
+    top = max(round(100 * value, 2) for value in values.values())
+    best = {model for model, value in values.items() if round(100 * value, 2) == top}
     return best if len(best) < len(values) else set()
 
 
@@ -205,7 +205,7 @@ def gains_table(rows: Sequence[GainRow]) -> Table:
             *(Cell(_estimate(getattr(row.trials, name))) for name in names),
         )
         for row in rows
-        if row.step == last[row.model]
+        if row.step in (None, last[row.model])
     ]
     caption = (
         "Equations 1 and 2 in problems: mean of 10 trials ± standard error. Unsolved: wrong at pass@1 before training; "
