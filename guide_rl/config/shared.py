@@ -78,6 +78,8 @@ class GradingConfig:
     """Hard limit for one grading, in seconds; what outlasts it is wrong."""
     memory_mb: int = 2048
     """Hard limit on a worker's address space, in MiB; what exceeds it is wrong."""
+    run_untrusted_code_without_sandbox: bool = False
+    """Run the code that the model writes with all the rights of your user, outside of any sandbox; only where nothing can be lost."""
     truncated: Literal["wrong", "masked"] = "wrong"
     """Rollouts cut off by the length limit: graded wrong, or graded wrong and left out of the loss."""
 

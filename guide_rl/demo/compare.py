@@ -86,7 +86,12 @@ def run_demo(out: Path, *, seed: int, rollouts: int, base: Path = world.BASE_MOD
         printed.print(table)
         printed.print()
     report([f"{LABELS[method]}={out / method}" for method in METHODS], ReportOptions(out / "report"))
-    shown = ("curves", "curves.png"), ("report", "report/index.html"), ("numbers", "summary.json"), ("runs", "*/metrics.jsonl")
+    shown = (
+        ("curves", "curves.png"),
+        ("report", "report/index.html"),
+        ("numbers", "summary.json"),
+        ("runs", "*/metrics.jsonl"),
+    )
     for what, name in shown:
         printed.print(f"{what}: {out / name}", highlight=False, soft_wrap=True)
     return summary
@@ -211,7 +216,7 @@ def evaluate_model(model: Path, problems: Path, seed: int) -> Result:
             batch_size=recipe.sampling.batch_size,
         )
 
-    with GraderPool(recipe.grading.workers, recipe.grading.timeout_s, recipe.grading.memory_mb) as grader:
+    with GraderPool.of(recipe.grading) as grader:
         metrics, _ = evaluate(
             load_problems(problems / "held_out.jsonl"),
             lambda problem, guided: prompts.plain_ids(problem),

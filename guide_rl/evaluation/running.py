@@ -59,7 +59,7 @@ def evaluate_models(recipe: EvaluateRecipe, *, again: bool = False, console: Con
         benchmarks = [load_benchmark(name, path, say) for name, path in recipe.benchmarks.items()]
         with (
             Progress(1, label="evaluate", shown=SHOWN, console=console) as progress,
-            GraderPool(grading.workers, grading.timeout_s, grading.memory_mb, progress.note) as grader,
+            GraderPool.of(grading, progress.note) as grader,
         ):
             asked = _checked(recipe, ways, models, benchmarks, progress)
             inputs = _inputs(recipe, benchmarks, asked)

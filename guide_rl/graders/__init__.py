@@ -9,11 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from guide_rl.graders import choice, exact_answer, math_answer, procedural, user_function
+from guide_rl.graders import choice, exact_answer, math_answer, procedural, unit_tests, user_function
+from guide_rl.graders.answer_text import final_answer
 from guide_rl.graders.setup_error import GraderSetupError
 from guide_rl.types import Grade, Problem
 
 GradeFunction = Callable[[Problem, str], Grade]
+
+
+def _marked(problem: Problem) -> str | None:
+    """The answer in a box, or where its braces do not match in a tag."""
+    boxed = f"\\boxed{{{problem.answer}}}"
+    return boxed if final_answer(boxed) == problem.answer.strip() else f"<answer>{problem.answer}</answer>"
 
 
 def _accept(problem: Problem) -> None:
@@ -32,6 +39,8 @@ class BuiltIn:
     """What makes the first call of `thorough` slow (imports, tables); workers run it before the clock starts."""
     check: Callable[[Problem], None] = _accept
     """Raises GraderSetupError when the problem lacks what this grader needs."""
+    reference: Callable[[Problem], str | None] = _marked
+    """A text whose final answer is the problem's own; None where that decides nothing."""
 
 
 GRADERS: dict[str, BuiltIn] = {
@@ -39,6 +48,9 @@ GRADERS: dict[str, BuiltIn] = {
     "exact": BuiltIn(exact_answer.grade, exact_answer.grade),
     "math": BuiltIn(math_answer.quick_grade, math_answer.thorough_grade, math_answer.prepare),
     "reasoning_gym": BuiltIn(procedural.quick_grade, procedural.thorough_grade, procedural.prepare, procedural.check),
+    "unit_tests": BuiltIn(
+        unit_tests.quick_grade, unit_tests.thorough_grade, unit_tests.prepare, unit_tests.check, unit_tests.reference
+    ),
 }
 """The graders by name."""
 

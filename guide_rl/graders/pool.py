@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 from guide_rl import graders
-from guide_rl.graders.answer_text import final_answer
+from guide_rl.config import GradingConfig
 from guide_rl.graders.worker_process import WorkerProcess
 from guide_rl.types import Grade, PendingGrade, Problem, Rollout
 
@@ -25,6 +25,7 @@ class GraderPool:
         timeout_s: seconds that one grading may take; what outlasts them is wrong, "timeout".
         memory_mb: MiB of address space for a worker; what exceeds them is wrong, "memory".
         note: is told once, from another thread, how a grading failed for the first time.
+        sandboxed: False runs model-written code with the rights of this process's user.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class GraderPool:
         timeout_s: float = 5.0,
         memory_mb: int = 2048,
         note: Callable[[str], None] = lambda text: None,
+        sandboxed: bool = True,
     ) -> None:
         self.counts: Counter[str] = Counter()
         """How often each verdict was given to a submitted rollout."""
@@ -41,11 +43,17 @@ class GraderPool:
         self._note = note
         self._graders: set[str] = set()
         self._lock = threading.Lock()
-        self._workers = [WorkerProcess(timeout_s, memory_mb) for _ in range(workers)]
+        self._workers = [WorkerProcess(timeout_s, memory_mb, sandboxed) for _ in range(workers)]
         self._idle: queue.LifoQueue[WorkerProcess] = queue.LifoQueue()
         for worker in self._workers:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="grading")
+
+    @classmethod
+    def of(cls, grading: GradingConfig, note: Callable[[str], None] = lambda text: None) -> Self:
+        """The pool that a recipe asks for."""
+        sandboxed = not grading.run_untrusted_code_without_sandbox
+        return cls(grading.workers, grading.timeout_s, grading.memory_mb, note, sandboxed)
 
     def check(self, problem: Problem) -> None:
         """Raise GraderSetupError when its grader does not exist or the problem lacks what it needs."""
@@ -117,19 +125,15 @@ class GraderPool:
 def check_answers(problems: Iterable[Problem], pool: GraderPool) -> tuple[list[Problem], int]:
     """The problems whose own reference answer their grader cannot read or grades as wrong, and how many were checked.
 
-    Only those with a grader of ours are checked: what text earns a reward of the user's own, nobody else knows.
-    Each is graded thoroughly: equal spelling does not count. So a policy can still be right about such a problem where
-    it spells the answer exactly as the reference does, and only there.
+    Only those are checked that have a grader of ours, and an answer that it reads: what text earns a reward of the
+    user's own, nobody else knows. Each is graded thoroughly: equal spelling does not count. So a policy can still be
+    right about such a problem where it spells the answer exactly as the reference does, and only there.
     """
-    checked = [problem for problem in problems if problem.grader in graders.GRADERS]
-    for problem in checked:
+    ours = [problem for problem in problems if problem.grader in graders.GRADERS]
+    for problem in ours:
         pool.check(problem)
-    pending = [pool._threads.submit(pool.grade_thoroughly, problem, _marked(problem.answer)) for problem in checked]
-    unreadable = [problem for problem, grade in zip(checked, pending, strict=True) if not grade.result().correct]
+    texts = [(problem, graders.GRADERS[problem.grader].reference(problem)) for problem in ours]
+    checked = [(problem, text) for problem, text in texts if text is not None]
+    pending = [pool._threads.submit(pool.grade_thoroughly, problem, text) for problem, text in checked]
+    unreadable = [problem for (problem, _), grade in zip(checked, pending, strict=True) if not grade.result().correct]
     return unreadable, len(checked)
-
-
-def _marked(answer: str) -> str:
-    """A text with this final answer: in a box, or where its braces do not match in a tag."""
-    boxed = f"\\boxed{{{answer}}}"
-    return boxed if final_answer(boxed) == answer.strip() else f"<answer>{answer}</answer>"

@@ -13,7 +13,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
-from guide_rl.graders import GRADERS, thorough_grader
+from guide_rl.graders import GRADERS, limits, thorough_grader
 from guide_rl.graders.setup_error import GraderSetupError
 from guide_rl.types import Grade, Problem
 
@@ -25,9 +25,10 @@ _ORPHAN_S = 1.0
 """What a grading may take beyond its time before the worker ends itself, should its parent be gone."""
 
 
-def main(fd: int, timeout_s: float, memory_mb: int) -> None:
+def main(fd: int, timeout_s: float, memory_mb: int, sandboxed: bool) -> None:
     """Answer requests until the other end closes: ("load", name) and ("grade", problem, text)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    limits.current = limits.Limits(timeout_s, memory_mb, sandboxed)
     _limit(resource.RLIMIT_AS, memory_mb * 2**20)
     _limit(resource.RLIMIT_CORE, 0)
     os.set_inheritable(fd, False)

@@ -29,7 +29,8 @@ CRASHED = Grade(0.0, False, "crashed")
 
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from guide_rl.graders.worker import main; main(int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))"
+    "from guide_rl.graders.worker import main; "
+    "main(int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]), sys.argv[5] == 'True')"
 )
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _LONGEST_REPLY = 2**16
@@ -42,10 +43,11 @@ class WorkerProcess:
     Args:
         timeout_s: seconds that one grading may take.
         memory_mb: MiB of address space that the process may have.
+        sandboxed: whether it may run model-written code in a sandbox only.
     """
 
-    def __init__(self, timeout_s: float, memory_mb: int) -> None:
-        self.timeout_s, self.memory_mb = timeout_s, memory_mb
+    def __init__(self, timeout_s: float, memory_mb: int, sandboxed: bool = True) -> None:
+        self.timeout_s, self.memory_mb, self.sandboxed = timeout_s, memory_mb, sandboxed
         self.error: str | None = None
         """How a grading failed last, if one did: grader, problem and traceback, or how the process ended."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -123,7 +125,7 @@ class WorkerProcess:
                 raise RuntimeError("the grader pool is closed")
             self._pipe, theirs = Pipe()
             path = json.dumps([os.path.abspath(entry) for entry in sys.path])
-            arguments = [path, str(theirs.fileno()), str(self.timeout_s), str(self.memory_mb)]
+            arguments = [path, str(theirs.fileno()), str(self.timeout_s), str(self.memory_mb), str(self.sandboxed)]
             self._process = subprocess.Popen(
                 [sys.executable, "-Wignore", "-c", _START, *arguments],
                 stdin=subprocess.DEVNULL,

@@ -172,7 +172,7 @@ def unreadable_answers(problems: Sequence[Problem], limits: GradingConfig, progr
     firsts = [group[0] for group in alike.values()]
     bad: set[str] = set()
     task = progress.add_task("check answers", total=len(firsts))
-    with GraderPool(limits.workers, limits.timeout_s, limits.memory_mb) as pool:
+    with GraderPool.of(limits) as pool:
         for start in range(0, len(firsts), _ANSWERS_AT_ONCE):
             part = firsts[start : start + _ANSWERS_AT_ONCE]
             bad |= {problem.id for problem in check_answers(part, pool)[0]}

@@ -70,7 +70,7 @@ def _run_folder(recipe: TrainRecipe) -> str:
 def _graders_at_work(problems: list[Problem], limits: GradingConfig) -> str:
     """Which reference answers a grader of ours calls wrong, and what each of the user's own says of one."""
     errors: list[str] = []
-    with GraderPool(limits.workers, limits.timeout_s, limits.memory_mb, errors.append) as pool:
+    with GraderPool.of(limits, errors.append) as pool:
         unreadable, checked = check_answers(problems, pool)
         own = {problem.grader: problem for problem in problems if ":" in problem.grader}
         grades = {name: pool.grade_thoroughly(problem, problem.answer) for name, problem in own.items()}

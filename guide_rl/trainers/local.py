@@ -56,7 +56,7 @@ def train(recipe: TrainRecipe, *, resume: str | None = None) -> RunFolder:
     with (
         run_of as (run, checkpoint),
         Progress(recipe.steps, recipe.budget, label=run.path.name) as progress,
-        GraderPool(grading.workers, grading.timeout_s, grading.memory_mb, progress.note) as grader,
+        GraderPool.of(grading, progress.note) as grader,
     ):
         trainer = LocalTrainer(recipe, run, checkpoint, progress, grader)
         run.write_recipe(write_recipe(recipe))
