@@ -3,7 +3,7 @@ r"""Which choice a text commits to."""
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guide_rl import graders
@@ -72,6 +72,10 @@ RIGHT = [
     "Correct choice: B",
     "Therefore, option B is correct.",
     "(B) is the correct answer.",
+    "The answer is option b.",
+    "The answer is (B) a nice one.",
+    "The answer is B: a nice one.",
+    r"\boxed{B) a nice one}",
     "I choose B.",
     "6*7 is 42.\n\nB",
     "6*7 is 42.\nB) 42\nThat is it.",
@@ -128,6 +132,10 @@ WRONG = {
     "The answer is B or C.": "several answers",
     "The answer is (b) or (c).": "several answers",
     "The answer is A) 41, B) 42, C) 45, D) none of these": "several answers",
+    "The answer is B) 41, which is a prime.": "several answers",
+    "B) 41": "several answers",
+    "B\n\\boxed{}": "no answer",
+    "E": "no answer",
     "Answer: A B C D": "several answers",
     "Answer: A, B, C, D": "several answers",
     "Answer: B & D": "several answers",
@@ -186,6 +194,8 @@ HOSTILE = [
     "\ud800" * 1000,
 ]
 
+SETTINGS = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+
 
 def _problem(choices: list[str] = CHOICES, answer: str = "B") -> Problem:
     return Problem("p", "q", answer, grader="choice", metadata={"choices": choices})
@@ -220,6 +230,10 @@ OTHER_CHOICES = [  # (choices, right letter, text, verdict)
     (["B", "A"], "A", r"\boxed{B}", "wrong"),
     (["x^2", "Both A and C", "x^3"], "B", r"\boxed{\text{Both A and C}}", "correct"),
     (["x^2", "Both A and C", "x^3"], "B", "The answer is both A and C.", "correct"),
+    (["x", "A and C only", "y"], "B", r"\boxed{\text{A and C only}}", "correct"),
+    (["x", "A and C only", "y"], "A", "x", "correct"),
+    (["a" * 3000, "b" * 3000], "B", "<answer>" + "b" * 3000 + "</answer>", "correct"),
+    (["a" * 3000, "b" * 3000], "B", "b" * 3000, "correct"),
     (["Na", "NA", "na"], "B", r"\boxed{NA}", "correct"),
     (["Na", "NA", "na"], "B", r"\boxed{Na}", "wrong"),
     (["Na", "NA", "na"], "B", r"\boxed{nA}", "several answers"),
@@ -258,6 +272,7 @@ TEMPLATES = [
 _TEXTS = st.lists(st.integers(0, 10**6).map(str), min_size=2, max_size=26, unique=True)
 
 
+@SETTINGS
 @given(_TEXTS, st.data())
 def test_every_letter_and_every_text_commits_to_its_own_choice(choices: list[str], data: st.DataObject) -> None:
     at, right = (data.draw(st.integers(0, len(choices) - 1)) for _ in range(2))
@@ -268,6 +283,7 @@ def test_every_letter_and_every_text_commits_to_its_own_choice(choices: list[str
     assert _grade(template % choices[at], choices, choice.LETTERS[right]) == wanted
 
 
+@SETTINGS
 @given(_TEXTS, st.data())
 def test_naming_two_choices_is_never_correct(choices: list[str], data: st.DataObject) -> None:
     one, other = data.draw(
@@ -279,6 +295,7 @@ def test_naming_two_choices_is_never_correct(choices: list[str], data: st.DataOb
         assert _grade(template % f"{one}{joint}{other}", choices, right) != "correct"
 
 
+@SETTINGS
 @given(st.text(st.sampled_from("ABCD ab()[]{}.,:\\$*\n/42") | st.characters(), max_size=200), st.sampled_from("ABCD"))
 def test_at_most_one_letter_is_right_for_any_text(text: str, extra: str) -> None:
     for hostile in (text, rf"\boxed{{{text}}}", f"the answer is {text}", f"{text}\n{extra}"):
@@ -299,6 +316,7 @@ def test_huge_texts_are_graded_in_the_calling_process_without_holding_it_up(text
         ("B", {"choices": "AB"}, "needs metadata with choices"),
         ("B", {"choices": ["1"]}, "needs metadata with choices"),
         ("B", {"choices": ["1", 2]}, "needs metadata with choices"),
+        ("B", {"choices": ["1", "2", 3]}, "needs metadata with choices"),
         ("B", {"choices": ["1", " "]}, "needs metadata with choices"),
         ("B", {"choices": [str(n) for n in range(27)]}, "2 to 26 texts"),
         ("C", {"choices": ["1", "2"]}, "'C', not a letter from A to B"),

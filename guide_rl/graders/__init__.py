@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from guide_rl.graders import choice, exact_answer, math_answer, procedural, unit_tests, user_function
+from guide_rl.graders import choice, exact_answer, math_answer, procedural, quantity, unit_tests, user_function
 from guide_rl.graders.answer_text import final_answer
 from guide_rl.graders.setup_error import GraderSetupError
 from guide_rl.types import Grade, Problem
@@ -47,6 +47,7 @@ GRADERS: dict[str, BuiltIn] = {
     "choice": BuiltIn(choice.grade, choice.grade, check=choice.check),
     "exact": BuiltIn(exact_answer.grade, exact_answer.grade),
     "math": BuiltIn(math_answer.quick_grade, math_answer.thorough_grade, math_answer.prepare),
+    "quantity": BuiltIn(quantity.quick_grade, quantity.thorough_grade, quantity.prepare, quantity.check),
     "reasoning_gym": BuiltIn(procedural.quick_grade, procedural.thorough_grade, procedural.prepare, procedural.check),
     "unit_tests": BuiltIn(
         unit_tests.quick_grade, unit_tests.thorough_grade, unit_tests.prepare, unit_tests.check, unit_tests.reference

@@ -40,7 +40,7 @@ _SAID = re.compile(
     re.IGNORECASE,
 )
 _LABEL = re.compile(
-    r"(?:(?:the )?(?:(?:correct|final|right) )?(?:answer|option|choice|letter)(?: is)?[: ]\s*){1,3}", re.IGNORECASE
+    r"^(?:(?:the )?(?:(?:correct|final|right) )?(?:answer|option|choice|letter)(?: is)?[: ]\s*){1,3}", re.IGNORECASE
 )
 _LONE = re.compile(r"[(\[]?([A-Za-z])[)\]]?[.:,]?")
 _LETTERED = re.compile(r"(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])[)\]]|([A-Z])(?![\w'^*/+=-]))\s*([-.:,;\u2013\u2014]?)\s*")
@@ -124,13 +124,10 @@ def _lines(text: str, longest: int) -> Iterator[str]:
 
 def _committed(said: str, choices: Sequence[str]) -> set[str]:
     """The letters that an answer names: by a letter, by a choice's text, or by both."""
-    bare = _bare(said)
+    bare = _LABEL.sub("", _bare(said))
     if (lone := _LONE.fullmatch(bare)) and (letters := _in_range(lone[1], choices)):
         return letters
     if letters := _by_text(said, choices):
-        return letters
-    bare = bare[label.end() :] if (label := _LABEL.match(bare)) else bare
-    if (lone := _LONE.fullmatch(bare)) and (letters := _in_range(lone[1], choices)):
         return letters
     lettered = _LETTERED.match(bare)
     if lettered is None or not (letters := _in_range(_letter(lettered), choices)):

@@ -40,7 +40,7 @@ def quick_grade(problem: Problem, text: str) -> Grade | None:
         given_number = plain_number(given)
         if given_number is not None:
             return CORRECT if given_number == number else WRONG
-        if _left_to_do(given, whole=number == number.to_integral_value()):
+        if left_to_do(given, whole=number == number.to_integral_value()):
             return NOT_EVALUATED
     # math-verify reads bare words as products of letters, and products commute: "listen" would equal "silent".
     if _WORDS.fullmatch(reference):
@@ -60,17 +60,26 @@ def thorough_grade(problem: Problem, text: str) -> Grade:
     return CORRECT if verify(expected, given, timeout_seconds=None) else WRONG
 
 
-def prepare() -> None:
-    """Import math-verify and have it build its parser's tables."""
-    thorough_grade(Problem("", "", r"\frac{1}{2}"), r"\boxed{0.5}")
-
-
-def _left_to_do(given: str, *, whole: bool) -> bool:
+def left_to_do(given: str, *, whole: bool) -> bool:
     """Whether the answer is arithmetic on plain numbers; a fraction is not where the reference is not whole."""
     spelled = _QUOTIENT.sub(r"(\1/\2)", _TIMES.sub("*", given))
     if not _ARITHMETIC.fullmatch(spelled) or not _OPERATION.search(spelled):
         return False
     return whole or not _FRACTION.fullmatch(spelled)
+
+
+def value_of(answer: str) -> float | None:
+    """The value of an answer without letters, by math-verify; None where it has none. No limits of its own."""
+    parse, _, reading = _math_verify()
+    for expression in parse(f"\\boxed{{{unwrapped(answer)}}}", **reading)[:1]:
+        if getattr(expression, "is_number", False) and getattr(expression, "is_real", False):
+            return float(expression)
+    return None
+
+
+def prepare() -> None:
+    """Import math-verify and have it build its parser's tables."""
+    thorough_grade(Problem("", "", r"\frac{1}{2}"), r"\boxed{0.5}")
 
 
 @cache
