@@ -1,12 +1,16 @@
 """Run folders become the paper's tables and figures; what cannot be compared is refused."""
 
 import csv
+import errno
 import json
+import math
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from run_folders import evaluation_run, training_run, write_lines
 
@@ -282,6 +286,66 @@ def test_one_step_that_is_no_number_spoils_the_moving_averages_that_hold_it_only
     (line,) = reward_figure({"run": [read_run(path)]}).figure.axes[0].lines
     assert list(line.get_ydata()[[0, 3, -1]]) == [0.5, 0.5, 0.5]
     assert report([str(path)], ReportOptions(tmp_path / "out")).exists()
+
+
+def test_a_figure_that_a_full_disk_cannot_take_is_named_and_the_old_one_stays(tmp_path, monkeypatch):
+    drawn = reward_figure({"run": [read_run(training_run(tmp_path / "run"))]})
+    save(drawn, tmp_path)
+    before = (tmp_path / "figure_4_rewards.png").read_bytes()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(drawn.figure, "savefig", full)
+    with pytest.raises(OSError, match=r"figure_4_rewards\.png"):
+        save(drawn, tmp_path)
+    assert (tmp_path / "figure_4_rewards.png").read_bytes() == before
+
+
+def shading(axis) -> tuple[np.ndarray, np.ndarray]:
+    """The shaded area's low and high edge at each x."""
+    points = axis.collections[0].get_paths()[0].vertices
+    xs = sorted({x for x, _ in points})
+    return tuple(np.array([edge(y for at, y in points if at == x) for x in xs]) for edge in (min, max))
+
+
+def test_shading_is_the_standard_error_that_the_captions_say(tmp_path):
+    rewards = {"one": [1.0, 5.0, 2.0, 4.0] * 5, "two": [2.0, 3.0, 2.5, 7.0] * 5}
+    runs = []
+    for name, values in rewards.items():
+        path = training_run(tmp_path / name, steps=20)
+        write_lines(path / "metrics.jsonl", [{"step": i, "reward": y} for i, y in reversed(list(enumerate(values, 1)))])
+        runs.append(read_run(path))
+
+    def average(values, i):
+        return statistics.fmean(values[max(0, i - 9) : i + 1])
+
+    low, high = shading(reward_figure({"one": runs[:1]}).figure.axes[0])
+    spread = statistics.stdev(rewards["one"][10:])
+    assert high[19] - average(rewards["one"], 19) == pytest.approx(1.96 * spread / math.sqrt(10))
+    assert high[0] == low[0] == 1
+    low, high = shading(reward_figure({"both": runs}).figure.axes[0])
+    for i in (0, 5, 19):
+        ends = [average(values, i) for values in rewards.values()]
+        middle, half_width = statistics.fmean(ends), 1.96 * statistics.stdev(ends) / math.sqrt(2)
+        assert (low[i], high[i]) == pytest.approx((middle - half_width, middle + half_width))
+
+
+def test_the_page_gets_every_curve_and_says_which_held_out_rollouts_are_greedy(tmp_path):
+    run = read_run(training_run(tmp_path / "run", steps=3))
+    assert report_module._page_run(run)["metrics"]["entropy"] == {"x": [1, 2, 3], "y": [1.0, 1 / 2, 1 / 3]}
+    greedy = {(row["set"], row["temperature"]): row["greedy"] for row in rollouts(run) if row["set"] == "held-out"}
+    assert greedy == {("held-out", 0.0): True, ("held-out", 1.0): False}
+
+
+def test_steps_are_in_order_and_the_newest_is_shown(tmp_path):
+    runs = [
+        read_run(evaluation_run(tmp_path / str(step), {"m": rule}, benchmarks={"x": 10}, step=step, samples=20))
+        for step, rule in ((1000, better), (3, half), (16, half))
+    ]
+    measured = Measured(runs)
+    assert (measured.steps("m"), measured.last("m"), chosen_k(measured)) == ([3, 16, 1000], 1000, 16)
+    assert cells(results_table(measured, 16))["x", "P@1"] == ["80.00"]
 
 
 @pytest.mark.parametrize("name", ["a $x^$ b", "$\\foo$", "_hidden", "<b>&amp;", "a\x01b"])

@@ -11,6 +11,7 @@ import numpy as np
 from guide_rl.analysis.curves import COLOURS, MARKERS, WINDOW, moving_average, windows
 from guide_rl.analysis.gains import ALL, GainRow
 from guide_rl.analysis.run_data import Measured, Run
+from guide_rl.atomic_files import put_file
 from guide_rl.equations.gains import GuidedGains, guided_gains
 from guide_rl.equations.pass_at_k import pass_at_k_curves
 
@@ -137,8 +138,8 @@ def save(drawn: Drawn, folder: Path) -> list[str]:
     FigureCanvasAgg(drawn.figure)
     names = [f"{drawn.name}.png", f"{drawn.name}.svg"]
     with matplotlib.rc_context({"svg.hashsalt": drawn.name, "svg.fonttype": "none"}):
-        drawn.figure.savefig(folder / names[0], dpi=150)
-        drawn.figure.savefig(folder / names[1], metadata={"Date": None})
+        put_file(folder / names[0], lambda file: drawn.figure.savefig(file, format="png", dpi=150))
+        put_file(folder / names[1], lambda file: drawn.figure.savefig(file, format="svg", metadata={"Date": None}))
     return names
 
 
