@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
-from guide_rl.policy import Policy
+from guide_rl.policy import Policy, in_float32
 
 Ids = Sequence[int]
 
@@ -151,7 +151,7 @@ def sharing_is_exact(policy: Policy, *, tolerance: float = 1e-4) -> bool:
     vocabulary = int(policy.head.weight.shape[0])
     ids = [(7 * i + 3) % vocabulary for i in range(16)]
     rows = [Row(ids[:5], ids[5:9]), Row(ids[:5], ids[9:16]), Row(ids[:3], ids[3:5])]
-    with torch.no_grad():
+    with torch.no_grad(), in_float32(policy.model):
         whole = score_rows(policy, rows, temperature=1.0, share_prompts=False)
         for n, row in enumerate(rows):
             all_ids = torch.tensor([[*row.prompt_ids, *row.token_ids]], device=policy.device)

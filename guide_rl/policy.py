@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -255,6 +255,30 @@ def _store_frozen_matrices(backbone: nn.Module, dtype: torch.dtype) -> None:
         base = getattr(module, "base_layer", None)
         if isinstance(base, nn.Linear):
             base.to(dtype)
+
+
+@contextlib.contextmanager
+def in_float32(model: nn.Module) -> Iterator[None]:
+    """Run matrices that are stored in bfloat16 in float32, one at a time: exact numbers outside of autocast."""
+    hooks = []
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module.weight.dtype == torch.bfloat16:
+            hooks.append(module.register_forward_pre_hook(_cast_to(torch.float32)))
+            hooks.append(module.register_forward_hook(_cast_to(torch.bfloat16)))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _cast_to(dtype: torch.dtype) -> Callable[..., None]:
+    """A hook of a forward pass that casts the module's own weights."""
+
+    def cast(module: nn.Module, *_: Any) -> None:
+        module.to(dtype)
+
+    return cast
 
 
 @contextlib.contextmanager
