@@ -114,7 +114,7 @@ def sample_groups(
         missing[problem.id] = count
 
     for problem in problems:
-        plain = plain_rollouts_wanted(trigger, problem, k)
+        plain = k if spared(problem, share, seed) else plain_rollouts_wanted(trigger, problem, k)
         request(problem, plain or k_guided, guided=plain == 0)
 
     while missing or unsettled:
@@ -140,6 +140,7 @@ def sample_groups(
             ):
                 request(problem, k_guided, guided=True)
             elif guided_grades and not any(grade.correct for grade in guided_grades) and ladder.climb(problem):
+                ladder.left += [rollout for rollout, _ in pairs if rollout.guided]
                 graded[name] = [pair for pair in graded[name] if not pair[0].guided]
                 request(problem, k_guided, guided=True)
             else:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 
 from guide_rl.problems.points import POINTS, guidance_at
-from guide_rl.types import Problem
+from guide_rl.types import Problem, Rollout
 
 
 def guided_share(step: int, *, dropout: float, anneal_steps: int | None) -> float:
@@ -22,11 +22,12 @@ class Ladder:
     """Which level of guidance each problem is at: the weakest first, one stronger after each failure, remembered.
 
     A level is the number of points of the guidance that are shown (`problems.points`). Not active, every problem has the
-    guidance that it came with.
+    guidance that it came with. `left` are the rollouts of levels that failed: sampled, and in no group.
     """
 
     def __init__(self, *, active: bool, reached: Mapping[str, int] | None = None) -> None:
         self.active, self.reached = active, dict(reached or {})
+        self.left: list[Rollout] = []
 
     def level(self, problem: Problem) -> int:
         """The level that the problem is at, from 1."""

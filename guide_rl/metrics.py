@@ -9,11 +9,12 @@ from guide_rl.types import Grade, Group, Rollout
 Metrics = dict[str, float]
 
 
-def group_metrics(groups: Sequence[Group]) -> Metrics:
+def group_metrics(groups: Sequence[Group], left: Sequence[Rollout] = ()) -> Metrics:
     """What sampling and grading say of a step, counted over all groups and rollouts, trained or not.
 
     Args:
         groups: every group of the step, with all its rollouts.
+        left: rollouts that were sampled and are in no group (a ladder's failures): what they cost counts, and nothing else.
 
     Returns:
         Metrics; a mean over nothing (say, guided accuracy when nothing was guided) is left out.
@@ -37,8 +38,10 @@ def group_metrics(groups: Sequence[Group]) -> Metrics:
         "length": _mean(len(rollout.token_ids) for rollout, _ in plain),
         "length/guided": _mean(len(rollout.token_ids) for rollout, _ in guided),
         "truncated": _mean(rollout.finish == "length" for rollout, _ in plain + guided),
-        "rollouts": float(len(plain) + len(guided)),
-        "tokens": float(sum(len(rollout.token_ids) for rollout, _ in plain + guided)),
+        "rollouts": float(len(plain) + len(guided) + len(left)),
+        "tokens": float(
+            sum(len(rollout.token_ids) for rollout in [*(rollout for rollout, _ in plain + guided), *left])
+        ),
     }
     for stratum in sorted({group.problem.stratum for group in groups} - {""}):
         of_stratum = [pair for group in groups if group.problem.stratum == stratum for pair in _pairs(group)]

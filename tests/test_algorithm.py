@@ -345,7 +345,10 @@ def test_dropout_and_annealing_give_the_share(step, dropout, anneal, share):
     assert guided_share(step, dropout=dropout, anneal_steps=anneal) == share
 
 
-def test_spared_problems_keep_their_plain_rollouts():
+@pytest.mark.parametrize(
+    ("trigger", "expected"), [("all_incorrect", {(2, 0), (2, 2)}), ("only_guided", {(2, 0), (0, 2)})]
+)
+def test_spared_problems_have_plain_rollouts(trigger, expected):
     stream = sample_groups(
         [problem(str(i)) for i in range(20)],
         lambda problem, guided: (1,),
@@ -353,8 +356,7 @@ def test_spared_problems_keep_their_plain_rollouts():
         ToyGrader(lambda *_: False),
         k=2,
         k_guided=2,
-        trigger="all_incorrect",
+        trigger=trigger,
         share=0.5,
     )
-    sizes = {len(group.rollouts) for group in stream}
-    assert sizes == {2, 4}
+    assert {(group.guided_G.count(False), group.guided_G.count(True)) for group in stream} == expected

@@ -11,6 +11,7 @@ from guide_rl.equations.losses import clip_binds, clipped_surrogate, value_loss_
 from guide_rl.interrupts import Interrupts
 from guide_rl.logprobs import Row
 from guide_rl.trainers.minibatches import build_minibatches
+from guide_rl.trainers.update import NonFiniteLoss
 from guide_rl.types import Grade, Problem, Rollout
 
 PPO = ("loss.advantages=gae", "loss.filter_uniform=false")
@@ -211,6 +212,18 @@ def test_a_resumed_run_has_the_critic_of_the_uninterrupted_one(folder, backbone)
     for one, other in zip(whole.update.critic.parameters, resumed.update.critic.parameters, strict=True):
         assert torch.equal(one, other)
     assert whole.run.read("metrics.jsonl") == resumed.run.read("metrics.jsonl")
+
+
+def test_a_batch_whose_loss_is_not_finite_is_written_with_an_advantage_a_token(folder, monkeypatch):
+    trained = trainer(folder, *PPO)
+    groups, clip = trained.sample(1), torch.nn.utils.clip_grad_norm_
+    broken = lambda parameters, norm: clip(parameters, norm) * (float("nan") if len(parameters) > 2 else 1)  # noqa: E731
+    monkeypatch.setattr(trained.update.critic, "step", lambda rows: {})
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", broken)
+    with pytest.raises(NonFiniteLoss, match=r"gradient norm nan"):
+        trained.update(groups, 1)
+    for line in trained.run.read("non_finite_step_000001.jsonl"):
+        assert len(line["advantage"]) == len(line["token_ids"])
 
 
 def test_one_advantage_a_token_is_the_same_as_one_a_row_where_they_are_equal():

@@ -652,6 +652,53 @@ def test_uniform_groups_are_replaced_by_further_batches(folder):
     none_left = trainer(folder, *settings, "sampling.refill=1", f"run={folder}/other", correct=lambda *_: False)
     groups, batches, _ = none_left.sample_step(1)
     assert (len(groups), batches, len(none_left._to_train(groups))) == (4, 2, 0)
+    run_steps(none_left, 2)
+    assert [row["optimizer_steps"] for row in none_left.run.read("metrics.jsonl")] == [0, 0]
+
+
+def test_a_group_whose_rewards_differ_by_rejected_rollouts_only_is_replaced(folder):
+    settings = (
+        "guidance.trigger=always",
+        "guidance.keep_guided=successful",
+        "problems_per_step=2",
+        "sampling.refill=1",
+    )
+    trained = trainer(folder, *settings, correct=lambda problem, rollout: not rollout.guided or rollout.index == 0)
+    groups, batches, _ = trained.sample_step(1)
+    assert not any(group.uniform for group in groups)
+    assert (batches, trained._to_train(groups)) == (2, [])
+
+
+def test_rollouts_of_failed_levels_count_in_metrics_and_budgets(folder):
+    settings = (with_points(folder), "guidance.ladder=true", "guidance.trigger=only_guided", "budget.rollouts=36")
+    trained = trainer(folder, *settings, correct=lambda problem, rollout: False)
+    trained.fit()
+    (step,) = trained.run.read("metrics.jsonl")
+    assert step["rollouts"] == step["total/rollouts"] == 4 * 3 * 3, "problems x levels x k_guided"
+    assert step["tokens"] > sum(row["tokens"] for row in trained.run.read("rollouts.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [("loss.advantages=psr", "loss.filter_uniform=false"), ("grading.truncated=masked", "sampling.max_tokens=1")],
+)
+def test_where_no_rollout_counts_nothing_moves(folder, settings):
+    half = lambda problem, rollout: rollout.index % 2 == 0 and rollout.finish == "length"  # noqa: E731
+    correct = half if "grading.truncated=masked" in settings else lambda *_: False
+    trained = trainer(folder, *settings, "optimizer.weight_decay=0.1", correct=correct)
+    before = weights(trained)
+    groups = [replace(g, rollouts=tuple(replace(r, finish="length") for r in g.rollouts)) for g in trained.sample(1)]
+    assert trained.update(groups, 1).metrics["optimizer_steps"] == 0
+    assert all(torch.equal(weight, before[name]) for name, weight in weights(trained).items())
+
+
+def test_lora_trains_in_bfloat16(folder):
+    trained = trainer(folder, "model.lora.rank=4", "model.dtype=bfloat16")
+    frozen = [weight for name, weight in trained.policy.model.named_parameters() if "base_layer" in name]
+    assert trained.update.scorer.share_prompts
+    assert {weight.dtype for weight in frozen} == {torch.bfloat16}
+    run_steps(trained, 1)
+    assert trained.run.read("metrics.jsonl")[0]["grad_norm"] > 0
 
 
 def test_a_resumed_run_goes_on_after_the_last_refilled_batch(folder):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from guide_rl.algorithm import sample_groups
+from guide_rl.algorithm import group_to_train, keeps_gradient, sample_groups
 from guide_rl.config import TrainRecipe
 from guide_rl.evaluation import evaluate
 from guide_rl.graders.pool import GraderPool
@@ -194,7 +194,7 @@ class LocalTrainer:
             self.progress.phase("updating", f"step {step}")
             self.whole = False
             updated = self.update(self._to_train(groups), step)
-            metrics = group_metrics(groups) | updated.metrics
+            metrics = group_metrics(groups, ladder.left) | updated.metrics
             if ladder.active and (triggered := [group.problem for group in groups if group.triggered]):
                 metrics["guidance/level"] = float(np.mean([ladder.level(problem) for problem in triggered]))
             seconds = time.perf_counter() - started
@@ -229,7 +229,7 @@ class LocalTrainer:
             batches += 1
             batch = [problem for problem in self.batch(batches) if problem.id not in known]
             groups += self.sample(step, batch, ladder)
-            if sum(not group.uniform for group in groups) >= self.recipe.problems_per_step:
+            if sum(map(self._teaches, groups)) >= self.recipe.problems_per_step:
                 break
         return groups, batches, ladder
 
@@ -237,7 +237,11 @@ class LocalTrainer:
         """All groups; of refilled ones those that teach, as many as a step has."""
         if self.recipe.sampling.refill == 0:
             return groups
-        return [group for group in groups if not group.uniform][: self.recipe.problems_per_step]
+        return list(filter(self._teaches, groups))[: self.recipe.problems_per_step]
+
+    def _teaches(self, group: Group) -> bool:
+        """Whether its rewards differ among the rollouts that are trained."""
+        return keeps_gradient(group_to_train(group, self.recipe.guidance.keep_guided), filter_uniform=True)
 
     def sample(self, step: int, batch: Sequence[Problem] | None = None, ladder: Ladder | None = None) -> list[Group]:
         """The groups of a batch of problems (the step's, by default), in its order."""

@@ -60,10 +60,8 @@ class TrainRow:
 class Minibatch:
     """What one optimizer step is over."""
 
-    groups: list[Group]
-    """The groups in the normaliser; none when the filter left none."""
     counted: list[TrainRow]
-    """Their rows that the loss counts."""
+    """The rows that the loss counts; where there are none, there is no optimizer step."""
     surrogate_only: bool
     """Whether nothing but the surrogate is in the loss, so that rows of advantage 0 add no gradient."""
 
@@ -78,15 +76,16 @@ def build_minibatches(
 ) -> list[Minibatch]:
     """Cut a step's groups into mini-batches of `optimizer.problems_per_minibatch` problems; a group is never split.
 
-    Filtered groups, and rollouts that the advantages leave out, leave the sum and the normaliser of their mini-batch. Rows
+    Filtered groups leave the sum and the normaliser of their mini-batch; rollouts that the advantages leave out, and masked
+    ones, leave the sum and the tokens of `token_mean`. Rows
     with an advantage of exactly 0 stay in the normaliser and run no forward pass where the loss is the surrogate alone.
     """
-    size = recipe.optimizer.problems_per_minibatch or len(groups)
+    size = recipe.optimizer.problems_per_minibatch or max(1, len(groups))
     batches = []
     for start in range(0, len(groups), size):
         chunk = groups[start : start + size]
         kept = [group for group in chunk if keeps_gradient(group, filter_uniform=recipe.loss.filter_uniform)]
-        batches.append(_minibatch(kept, recipe, prompt_ids) if kept else Minibatch([], [], True))
+        batches.append(_minibatch(kept, recipe, prompt_ids) if kept else Minibatch([], True))
     return batches
 
 
@@ -125,7 +124,7 @@ def _minibatch(
         for rollout, plain, reward, advantage, weight in fields
         if weight != 0
     ]
-    return Minibatch(groups, rows, loss.beta == 0 and loss.entropy_coef == 0)
+    return Minibatch(rows, loss.beta == 0 and loss.entropy_coef == 0)
 
 
 def relative_to_group(group: Group, loss: LossConfig) -> list[float | None]:
@@ -155,7 +154,7 @@ ADVANTAGES: dict[str, Callable[[Group, LossConfig], list[float | None]]] = {
     "nsr": by_correctness,
     "w_reinforce": by_correctness,
 }
-"""What each rollout of a group is worth; None leaves it out of the loss and of its normaliser."""
+"""What each rollout of a group is worth; None leaves it out of the loss and of the tokens that `token_mean` counts."""
 
 
 @dataclass

@@ -44,7 +44,8 @@ class Updated:
     advantages: dict[RolloutKey, float]
     """The advantages of the rollouts that the loss counts; the mean over its tokens where a critic gives them."""
     ratios: dict[RolloutKey, list[float]]
-    """The importance ratio before the update of every guided rollout, token by token."""
+    """The importance ratio of every guided rollout, token by token: before the update, or, with the sampler's old log-probs, at
+    the rollout's first pass in it."""
 
 
 class PolicyUpdate:
@@ -108,7 +109,7 @@ class PolicyUpdate:
         totals = []
         for epoch in range(recipe.optimizer.epochs):
             for batch in batches:
-                if batch.groups:
+                if batch.counted:
                     totals.append(self._optimizer_step(batch, step, ratios if epoch == 0 else None, warming_up))
         metrics = {"learning_rate": learning_rate(recipe, step), **judged}
         metrics["optimizer_steps"] = 0.0 if warming_up else float(len(totals))
@@ -208,7 +209,7 @@ class PolicyUpdate:
         """Save the batch that made the loss, the gradient or the weights non-finite, and stop."""
         path = self.run.path / f"non_finite_step_{step:06d}.jsonl"
         lines = [asdict(row.rollout) | {"advantage": row.advantage, "weight": row.weight} for row in rows]
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        path.write_text("".join(json.dumps(line, default=Tensor.tolist) + "\n" for line in lines), encoding="utf-8")
         raise NonFiniteLoss(
             f"step {step}: loss {loss}, gradient norm {norm}. {what}; the batch is in {path}. "
             f"Lower optimizer.learning_rate or raise optimizer.warmup_steps, then start a new run from the last "
