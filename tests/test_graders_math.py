@@ -1,6 +1,8 @@
 r"""What the math grader holds to be the same answer."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from guide_rl.graders import check, math_answer, resolve
 from guide_rl.graders.setup_error import GraderSetupError
@@ -123,10 +125,75 @@ def test_repeating_the_question_is_not_answering_it(reference: str, answer: str)
     assert _grade(reference, answer) == "not evaluated"
 
 
+AT_A_GLANCE = [  # (reference, answer, right)
+    (r"\frac{1}{2}", "0.5", True),
+    (r"\frac{1}{2}", "2/4", True),
+    (r"\frac{1}{2}", r"\frac{-1}{2}", False),
+    (r"-\frac{1}{2}", r"\frac{-1}{2}", True),
+    (r"\frac{2}{3}", r"\frac23", True),
+    (r"\frac{2}{3}", r"\frac{3}{2}", False),
+    (r"\frac{2}{3}", "2", False),
+    ("0.5", r"\frac12", True),
+    ("(1,2)", "(1, 2.0)", True),
+    ("(1,2)", "(2,1)", False),
+    ("(1,2)", "(1,2,3)", False),
+    ("[1,2)", r"\left[\frac{2}{2}, 2\right)", True),
+    (r"\{1,2\}", r"\{2,1,1\}", True),
+    (r"\{1,2\}", r"\{1,3\}", False),
+]
+LEFT_TO_MATH_VERIFY = [
+    (r"\frac{1}{3}", "0.3333"),
+    (r"\frac{1}{0}", "1/2"),
+    (r"\frac{1}{2}", r"\frac{1/2}"),
+    (r"\frac{1}{2}", r"50\%"),
+    ("(1,2)", "[1,2]"),
+    ("(1,2)", "1,2"),
+    ("(1,2)", "(1,x)"),
+    (r"\frac{1}{2}", "1" * 61),
+]
+
+
+@pytest.mark.parametrize(("reference", "answer", "right"), AT_A_GLANCE)
+def test_fractions_and_lists_of_them_are_compared_as_math_verify_does(reference: str, answer: str, right: bool) -> None:
+    problem, text = Problem("p", "q", reference), rf"\boxed{{{answer}}}"
+    grade = math_answer.quick_grade(problem, text)
+    assert grade is not None
+    assert grade.correct == right
+    assert math_answer.thorough_grade(problem, text).correct == right
+
+
+@pytest.mark.parametrize(("reference", "answer"), LEFT_TO_MATH_VERIFY)
+def test_what_is_no_fraction_or_nearly_the_same_is_left_to_math_verify(reference: str, answer: str) -> None:
+    assert math_answer.quick_grade(Problem("p", "q", reference), rf"\boxed{{{answer}}}") is None
+
+
+RATIONALS = st.one_of(
+    st.integers(-9, 9).map(str),
+    st.tuples(st.integers(-9, 9), st.integers(1, 9)).map(lambda pair: rf"\frac{{{pair[0]}}}{{{pair[1]}}}"),
+    st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda pair: f"{pair[0]}/{pair[1]}"),
+    st.integers(-99, 99).map(lambda number: f"{number / 10}"),
+)
+BRACKETS = st.sampled_from(["%s", "(%s)", r"\{%s\}"])
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@given(BRACKETS, st.lists(RATIONALS, min_size=1, max_size=3), st.lists(RATIONALS, min_size=1, max_size=3))
+def test_the_quick_decision_is_math_verifys_but_for_what_is_left_to_do(
+    brackets: str, one: list[str], other: list[str]
+) -> None:
+    if brackets != r"\{%s\}" and len(one) == 1:
+        brackets, other = "%s", other[:1]
+    for answer in (other, one[::-1]):
+        problem, text = Problem("p", "q", brackets % ", ".join(one)), rf"\boxed{{{brackets % ', '.join(answer)}}}"
+        grade = math_answer.quick_grade(problem, text)
+        if grade not in (None, math_answer.NOT_EVALUATED):
+            assert grade.correct == math_answer.thorough_grade(problem, text).correct, (problem.answer, text)
+
+
 def test_plain_numbers_and_equal_spellings_need_no_algebra() -> None:
     for reference, answer in [("5", "6"), ("5", "5.0"), (r"\frac12", r"\frac12"), ("95", "37+58"), ("yes", "yes")]:
         assert math_answer.quick_grade(Problem("p", "q", reference), rf"\boxed{{{answer}}}") is not None
-    assert math_answer.quick_grade(Problem("p", "q", r"\frac12"), r"\boxed{0.5}") is None
+    assert math_answer.quick_grade(Problem("p", "q", r"\sqrt{4}"), r"\boxed{2}") is None
 
 
 @pytest.mark.parametrize("text", ["", "   ", "5", r"\boxed{}", r"\boxed{ }", "<answer></answer>"])
@@ -153,5 +220,7 @@ def test_exact_compares_the_spelling_only() -> None:
 
 
 def test_an_unknown_grader_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(GraderSetupError, match=r"unknown grader 'maths'; use one of .*exact, math, .*reasoning_gym.*, or"):
+    with pytest.raises(
+        GraderSetupError, match=r"unknown grader 'maths'; use one of .*exact, math, .*reasoning_gym.*, or"
+    ):
         check(Problem("p", "q", "5", grader="maths"))

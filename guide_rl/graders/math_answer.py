@@ -1,7 +1,7 @@
 r"""The `math` grader: the final answer means the same as the reference answer.
 
-`quick_grade` decides equal spellings, plain numbers and words in microseconds; math-verify compares the rest
-(fractions, sets, intervals, matrices, equations, expressions) in milliseconds, or in hours: give that a hard limit.
+`quick_grade` decides equal spellings, numbers, fractions, lists of them and words in microseconds; math-verify compares
+the rest (matrices, equations, expressions) in milliseconds, or in hours: give that a hard limit.
 
 Beyond math-verify: a sum, difference, product or whole-number quotient of plain numbers is not an answer where a
 plain number is asked for. `37+58` must not earn what `95` earns, or a policy learns to repeat the question.
@@ -11,6 +11,7 @@ and the order within a bare list (1, 2) does not matter. Digits other than ASCII
 
 import logging
 import re
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -24,6 +25,13 @@ _QUOTIENT = re.compile(r"\\frac\{?([+-]?[0-9]+)\}?\{([+-]?[0-9]+)\}")
 _ARITHMETIC = re.compile(r"[0-9.+\-*/()\xd7\xb7\xf7 ]+")
 _OPERATION = re.compile(r"[0-9.)] ?[+\-*/\xd7\xb7\xf7]")
 _FRACTION = re.compile(r"[+-]?(?:[0-9]+ ?)?\(?[+-]?[0-9]+/[+-]?[0-9]+\)?")
+_RATIONAL = re.compile(
+    r"([+-]?)(?:([0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})|([0-9]{1,30})/([0-9]{1,30})|\\frac([0-9])([0-9])"
+    r"|\\frac\{([+-]?[0-9]{1,30})\}\{([0-9]{1,30})\})"
+)
+_BRACKETED = re.compile(r"(\\\{|[(\[])(.*?)(\\\}|[)\]])", re.DOTALL)
+_CLOSE = Fraction(1, 1000)
+"""Fractions that are nearer are left to math-verify, which rounds."""
 _WORDS = re.compile(r"[A-Za-z]{4,}(?: [A-Za-z]+)*")
 
 
@@ -45,7 +53,33 @@ def quick_grade(problem: Problem, text: str) -> Grade | None:
     # math-verify reads bare words as products of letters, and products commute: "listen" would equal "silent".
     if _WORDS.fullmatch(reference):
         return CORRECT if given.casefold() == reference.casefold() else WRONG
-    return None
+    return _compare_rationals(given, reference)
+
+
+def _compare_rationals(given: str, reference: str) -> Grade | None:
+    """The grade of two fractions, or of two tuples, intervals or sets of fractions, that plainly agree or differ."""
+    one, other = _rationals(given), _rationals(reference)
+    if one is None or other is None or one[0] != other[0]:
+        return None
+    if one == other:
+        return CORRECT
+    apart = len(one[1]) != len(other[1]) or any(abs(a - b) > _CLOSE for a, b in zip(one[1], other[1], strict=True))
+    return WRONG if apart else None
+
+
+def _rationals(answer: str) -> tuple[str, list[Fraction]] | None:
+    """The brackets of an answer and the fractions in them, a set's in order; None where it holds anything else."""
+    found = _BRACKETED.fullmatch(answer)
+    brackets, inner = (found[1] + found[3], found[2].split(",")) if found else ("", [answer])
+    values = []
+    for part in inner:
+        if (number := _RATIONAL.fullmatch(part.strip())) is None:
+            return None
+        sign, top, bottom = ([each for each in number.groups() if each is not None] + ["1"])[:3]
+        if not int(bottom):
+            return None
+        values.append(Fraction(top) / int(bottom) * (-1 if sign == "-" else 1))
+    return brackets, sorted(set(values)) if brackets == r"\{\}" else values
 
 
 def thorough_grade(problem: Problem, text: str) -> Grade:
