@@ -28,7 +28,11 @@ def write_run(path: Path, seed: int) -> int:
     count = 0
     with (path / "rollouts.jsonl").open("w") as rollouts, (path / "metrics.jsonl").open("w") as metrics:
         for step in range(1, STEPS + 1):
-            row = {"step": step, **{f"group/{i}": float(rng.random()) for i in range(40)}, "reward": float(rng.random())}
+            row = {
+                "step": step,
+                **{f"group/{i}": float(rng.random()) for i in range(40)},
+                "reward": float(rng.random()),
+            }
             row |= {"accuracy/plain": float(rng.random()), "entropy": 1.0, "length": 100.0}
             metrics.write(json.dumps(row) + "\n")
             for i in range(PER_STEP):
@@ -47,7 +51,9 @@ def write_run(path: Path, seed: int) -> int:
                     line = line_of(problem, index, False, bool(rng.random() < 0.3 + step / 1000), text)
                     held_out.write(json.dumps(line | {"step": step, "temperature": temperature}) + "\n")
     known = [(name, i) for name in ("train", "held-out") for i in range(PROBLEMS)]
-    rows = ({"set": name, "id": str(i), "question": f"What is {i}?", "answer": str(i), "guidance": "x"} for name, i in known)
+    rows = (
+        {"set": name, "id": str(i), "question": f"What is {i}?", "answer": str(i), "guidance": "x"} for name, i in known
+    )
     (path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return count
 
@@ -84,7 +90,9 @@ def main() -> None:
         page = (Path(folder) / "report/index.html").stat().st_size
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"{RUNS} runs of {STEPS} steps, {rollouts:,} rollouts of training, {size / 2**20:.0f} MiB:")
-    print(f"report in {statistics.median(seconds):.1f} s (median of 3), {peak:.0f} MiB at most, page of {page / 2**20:.1f} MiB")
+    print(
+        f"report in {statistics.median(seconds):.1f} s (median of 3), {peak:.0f} MiB at most, page of {page / 2**20:.1f} MiB"
+    )
 
 
 if __name__ == "__main__":
