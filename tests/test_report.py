@@ -182,6 +182,15 @@ def test_models_on_different_problems_are_compared_only_when_told(tmp_path, miss
     assert "9 common ones are compared" in measured.notes[0]
 
 
+def test_evaluations_under_other_settings_are_compared_and_it_is_said(tmp_path):
+    for name, temperature in (("one", 1.0), ("two", 0.2)):
+        path = evaluation_run(tmp_path / name, {name: half}, benchmarks={"a": 3})
+        (path / "recipe.yaml").write_text(f"benchmarks: {{}}\ntemperature: {temperature}\nmax_tokens: 9\n")
+    runs = [read_run(tmp_path / name) for name in ("one", "two")]
+    assert Measured(runs).notes == ["temperature differs: one has 1.0, two has 0.2"]
+    assert Measured(runs[:1]).notes == []
+
+
 def test_models_without_a_problem_in_common_are_refused(tmp_path):
     runs = [read_run(evaluation_run(tmp_path / name, {name: half}, benchmarks={"a": 3})) for name in ("one", "two")]
     runs[1].correct = {s: {f"x{p}": v for p, v in found.items()} for s, found in runs[1].correct.items()}

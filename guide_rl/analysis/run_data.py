@@ -7,6 +7,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -187,7 +188,7 @@ class Measured:
 
     def __init__(self, runs: Sequence[Run], *, common: bool = False) -> None:
         self._correct: dict[Setting, dict[str, tuple[bool, ...]]] = {}
-        self.notes: list[str] = []
+        self.notes = _unlike([run for run in runs if run.kind == "evaluation"])
         origin: dict[Setting, Run] = {}
         for run in runs:
             for setting, problems in run.correct.items():
@@ -274,6 +275,16 @@ class Measured:
     ) -> list[str]:
         """The problems of `matrix`, in its order."""
         return list(self._correct.get(Setting(model, step, benchmark, greedy, guided), {}))
+
+
+def _unlike(evaluations: Sequence[Run]) -> list[str]:
+    """Notes on settings in which evaluations differ, so that their numbers are not of models alone."""
+    told = []
+    for name in ("temperature", "top_p", "top_k", "max_tokens", "stop", "prompts"):
+        values = {run.name: run.recipe.get(name) for run in evaluations}
+        if any(value != other for value, other in pairwise(values.values())):
+            told.append(f"{name} differs: " + ", ".join(f"{run} has {value}" for run, value in values.items()))
+    return told
 
 
 def named_runs(arguments: Sequence[str]) -> list[Run]:
