@@ -79,8 +79,8 @@ METRICS = {
         "near 0",
         "high: raise the limit",
     ),
-    "rollouts": Meaning("rollouts sampled in the step"),
-    "tokens": Meaning("tokens sampled in the step"),
+    "rollouts": Meaning("rollouts sampled in the step, those of a ladder's failed levels, too"),
+    "tokens": Meaning("tokens sampled in the step, likewise"),
     "total/rollouts": Meaning("rollouts sampled so far"),
     "total/tokens": Meaning("tokens sampled so far"),
     "grades/<verdict>": Meaning(
@@ -111,7 +111,7 @@ METRICS = {
     "critic/grad_norm": Meaning("gradient norm of the critic before clipping", "", "spikes"),
     "learning_rate": Meaning("learning rate of the step"),
     "optimizer_steps": Meaning(
-        "optimizer steps taken; 0 when the filter left nothing",
+        "optimizer steps taken; 0 when nothing was left to train on",
         "",
         "often 0",
     ),
