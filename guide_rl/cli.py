@@ -299,7 +299,11 @@ def _report(arguments: list[str]) -> Callable[[], object]:
         "--common", action="store_true", help="compare the common problems where runs have different ones"
     )
     parser.add_argument("--page-rollouts", metavar="N", type=int, default=50_000, help="rollouts on the page at most")
-    parser.add_argument("--watch", action="store_true", help="keep the report current while a run goes on")
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="keep the report current while a run goes on (compares what is there: --common)",
+    )
     parsed = vars(parser.parse_args(arguments))
     runs, watched = parsed.pop("runs"), parsed.pop("watch")
 

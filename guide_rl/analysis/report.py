@@ -89,7 +89,7 @@ def watch(
 ) -> None:
     """Write the report again whenever a run has grown, until Ctrl-C; waits for runs that have not begun."""
     before: object = None
-    options = replace(options, reload_s=3 * every_s)
+    options = replace(options, reload_s=3 * every_s, common=True)  # an evaluation that goes on is whole nowhere
     while True:
         files = [file for a in arguments for file in _watched(a)]
         now = [(file, _size(file)) for file in files]
