@@ -192,9 +192,9 @@ def guided_figure(measured: Measured, model: str, k: int) -> Drawn | None:
     plain, guided, greedy = pools
     ks = [2**i for i in range(12) if 2**i <= min(plain.shape[1], guided.shape[1])]
     panels = [_pass_at_k_panel("All", pass_at_k_curves(plain, ks), pass_at_k_curves(guided, ks), ks)]
-    left = plain.shape[1] - k - (greedy is None)
-    inner = [j for j in ks if j <= left]
-    note = f"the classes need more than {k} plain samples a problem; there are {plain.shape[1]}"
+    k = min(k, plain.shape[1] // 2)  # some rollouts classify a problem, the others measure it
+    inner = [j for j in ks if j <= plain.shape[1] - k - (greedy is None)] if k else []
+    note = f"the classes need more plain samples a problem than {plain.shape[1]}"
     if inner:
         found: GuidedGains = guided_gains(plain, guided, greedy, k, inner)
         for subset, title in ((found.capability, "Out of reach (C)"), (found.distillation, "Within reach (D)")):
