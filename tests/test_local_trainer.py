@@ -582,6 +582,22 @@ def test_a_run_leaves_what_a_person_needs_to_read_its_rollouts(folder):
             assert "".join(row["pieces"]).startswith(row["text"])
 
 
+def test_a_character_of_several_tokens_stands_at_the_last_of_them(folder):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({character: i for i, character in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    log = trainer(folder).log
+    log.tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    ids = log.tokenizer("aé 数😀")["input_ids"]
+    assert log._pieces_of(ids) == ["a", "", "é", " ", "", "", "数", "", "", "", "😀"]
+    assert log._pieces_of(ids[:-1])[-1] == "\N{REPLACEMENT CHARACTER}", "cut within a character"
+    assert "".join(log._pieces_of(ids[2:5] * 3)).count(" ") == 3, "bytes that spell nothing hide no text"
+
+
 def test_advantages_are_written_for_the_rollouts_that_the_loss_counts_and_for_no_others(folder):
     trained = trainer(folder, "loss.filter_uniform=true")
     groups = trained.sample(1)

@@ -13,6 +13,9 @@ from guide_rl.run_folder import RunFolder, problem_line, rollout_line
 from guide_rl.trainers.update import Updated
 from guide_rl.types import Group, Problem
 
+MOST_BYTES = 4
+"""Bytes, and so tokens, of the longest character in UTF-8."""
+
 
 class RunLog:
     """Appends to the line files of one run.
@@ -30,7 +33,7 @@ class RunLog:
     def __init__(self, recipe: TrainRecipe, run: RunFolder, progress: Progress, tokenizer: Any) -> None:
         self.recipe, self.run, self.progress, self.tokenizer = recipe, run, progress, tokenizer
         self._known = {(row["set"], row["id"]) for row in run.read("problems.jsonl")}
-        self._pieces: dict[int, str] = {}
+        self._texts: dict[tuple[int, ...], str] = {}
         self._trackers = start_trackers(recipe, run)
 
     def rollouts(self, step: int, groups: Sequence[Group], updated: Updated) -> None:
@@ -75,14 +78,23 @@ class RunLog:
                 line["advantage"] = updated.advantages.get(rollout.key)
                 if self.recipe.log_ratios and rollout.key in updated.ratios:
                     line["ratios"] = [float(f"{ratio:.3g}") for ratio in updated.ratios[rollout.key]]
-                    line["pieces"] = [self._piece(token) for token in rollout.token_ids]
+                    line["pieces"] = self._pieces_of(rollout.token_ids)
                 yield line
 
-    def _piece(self, token: int) -> str:
-        """One token's text."""
-        if token not in self._pieces:
-            self._pieces[token] = self.tokenizer.decode([token])
-        return self._pieces[token]
+    def _pieces_of(self, tokens: Sequence[int]) -> list[str]:
+        """Each token's text; a character that several tokens spell stands at the last of them."""
+        pieces, begun = [""] * len(tokens), 0
+        for end in range(1, len(tokens) + 1):
+            text = self._text(tuple(tokens[begun:end]))
+            if not text.endswith("\N{REPLACEMENT CHARACTER}") or end - begun == MOST_BYTES or end == len(tokens):
+                pieces[end - 1], begun = text, end
+        return pieces
+
+    def _text(self, tokens: tuple[int, ...]) -> str:
+        """The text of a few tokens, remembered."""
+        if tokens not in self._texts:
+            self._texts[tokens] = self.tokenizer.decode(tokens)
+        return self._texts[tokens]
 
 
 def check_trackers(recipe: TrainRecipe) -> None:
