@@ -40,6 +40,8 @@ REWARDS = ("all", "fraction")
 _SHARE_OF_TIME = 0.9
 """What the answer may take of a grading's time: the rest is for saying that it took it, so that the sandbox lives on."""
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})([^`]*)")
+_DYING_S = 0.05
+"""How long an answer's process that hung up may take to end, so that how it does is known."""
 _SPARE_OUTPUT = 2**16
 _LONGEST_REPORT = 2**16
 
@@ -103,7 +105,7 @@ def thorough_grade(problem: Problem, text: str) -> Grade:
 
 def prepare() -> None:
     """Start the sandboxes."""
-    for sandbox in _sandboxes():
+    for sandbox in sandboxes():
         sandbox.started()
 
 
@@ -157,7 +159,7 @@ def _same_numbers(a: str, b: str) -> bool:
 
 
 @cache
-def _sandboxes() -> tuple[Sandbox, Sandbox]:
+def sandboxes() -> tuple[Sandbox, Sandbox]:
     """For answers, and for tests, which hold what an answer must not see."""
     memory_mb, sandboxed = limits.current.memory_mb, limits.current.sandboxed
     return Sandbox(memory_mb, sandboxed), Sandbox(memory_mb, sandboxed)
@@ -188,20 +190,21 @@ def _run(metadata: Mapping[str, Any], code: str, every: bool, until: float) -> _
 
 def _against_tests(answer: Mapping[str, Any], job: Mapping[str, Any], total: int, until: float) -> _Result:
     """Run tests in one sandbox against the code in the other."""
-    answers, tests = _sandboxes()
+    answers, tests = sandboxes()
     with ExitStack() as opened:
         answer_end, tests_end = map(opened.enter_context, socket.socketpair())
         report, write = map(opened.enter_context, socket.socketpair())
         answer_job, test_job = (opened.enter_context(job_file(each)) for each in (answer, job))
         answers.start("answer", [answer_job, answer_end], _left(until))
+        said: dict[str, Any] = {}
         try:
             tests.start("tests", [test_job, write, tests_end], _left(until))
             for end in (answer_end, tests_end, write):
                 end.close()
             how_tests_ended = tests.wait()
+            said = _report(report)
         finally:
-            how_answer_ended = answers.stop()
-        said = _report(report)
+            how_answer_ended = answers.stop(_DYING_S if said.get("gone") else 0.0)
     passed, failed = said.get("passed", 0), said.get("failed", 1)
     total = max(total, passed + failed)
     if how_tests_ended == Ending() and not failed and passed:
@@ -212,7 +215,7 @@ def _against_tests(answer: Mapping[str, Any], job: Mapping[str, Any], total: int
 
 def _against_output(code: str, given: str, expected: str, until: float) -> _Result:
     """Run the code as a program and compare what it prints."""
-    answers, _ = _sandboxes()
+    answers, _ = sandboxes()
     with ExitStack() as opened:
         job, stdin = opened.enter_context(job_file({"code": code})), opened.enter_context(sealed(given.encode()))
         report, write = map(opened.enter_context, socket.socketpair())
@@ -223,8 +226,8 @@ def _against_output(code: str, given: str, expected: str, until: float) -> _Resu
         output = _received(stdout, 2 * len(expected.encode()) + _SPARE_OUTPUT, until)
         how_it_ended = answers.stop() if output is None else answers.wait()
         said = _report(report)
-    if output is None and not how_it_ended.late and time.monotonic() < until:
-        return _Result(0, 1, "error: too much output")
+    if output is None and not how_it_ended.late:
+        return _Result(0, 1, "error: too much output" if time.monotonic() < until else "timeout")
     if why := _why(how_it_ended, said.get("raised")):
         return _Result(0, 1, why)
     right = output is not None and same_output(output.decode(errors="replace"), expected)

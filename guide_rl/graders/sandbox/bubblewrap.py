@@ -14,7 +14,8 @@ from guide_rl.graders.sandbox.inside.system_calls import MACHINES
 from guide_rl.graders.setup_error import GraderSetupError
 
 WITHOUT = "grading.run_untrusted_code_without_sandbox: true runs model-written code with the rights of your user"
-_LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/lib32", "/usr/libexec", "/lib", "/lib64")
+LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/lib32", "/usr/libexec", "/lib", "/lib64")
+"""Folders of the system that a sandbox shows, where they exist."""
 _CACHE = "/etc/ld.so.cache"
 _SPECIAL = ("/dev/null", "/dev/zero", "/dev/urandom")
 
@@ -30,10 +31,10 @@ def command() -> list[str]:
         GraderSetupError: there is no bubblewrap here, with what to do.
     """
     program, interpreter = _program(), python()
-    libraries = {*_LIBRARIES, sysconfig.get_path("stdlib"), f"{sys.base_prefix}/lib"}
+    libraries = {*LIBRARIES, sysconfig.get_path("stdlib"), f"{sys.base_prefix}/lib"}
     folders = []
     for folder in sorted(libraries):
-        if os.path.islink(folder) and folder in _LIBRARIES:
+        if os.path.islink(folder) and folder in LIBRARIES:
             folders += ["--symlink", os.readlink(folder), folder]
         elif os.path.isdir(folder) and not any(folder.startswith(f"{other}/") for other in libraries):
             folders += ["--ro-bind", folder, folder]

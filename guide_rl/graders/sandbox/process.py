@@ -100,9 +100,10 @@ class Sandbox:
             self.close()
             socket.send_fds(self.started(), [message], numbers)
 
-    def stop(self) -> Ending:
-        """End the job, if it has not ended, and say how it did."""
+    def stop(self, grace_s: float = 0.0) -> Ending:
+        """End the job, if it has not ended by itself after so many seconds, and say how it did."""
         control = self.started()
+        select.select([control], [], [], grace_s)
         with contextlib.suppress(OSError):
             control.send(b"stop")
         return self._ending(_GRACE_S)
@@ -121,6 +122,8 @@ class Sandbox:
 
     def started(self) -> socket.socket:
         """The other end's socket, of a sandbox that is started where none is; raises as `start`."""
+        if self._process is not None and self._process.poll() is not None:
+            self.close()
         if self._control is None:
             self._control = self._begin()
         return self._control

