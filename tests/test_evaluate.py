@@ -55,6 +55,10 @@ class CoinPool:
     def __init__(self, *settings) -> None:
         pass
 
+    @classmethod
+    def of(cls, *settings):
+        return cls()
+
     def __enter__(self):
         return self
 

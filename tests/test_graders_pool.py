@@ -379,7 +379,7 @@ def test_a_grader_that_is_not_there_is_refused_before_anything_is_graded(
 
 def test_a_worker_that_cannot_load_the_grader_is_an_error_and_no_grade() -> None:
     with GraderPool(1, memory_mb=48) as pool:
-        pending = pool.submit(_problem("1/2"), _rollout(r"\boxed{0.5}"))
+        pending = pool.submit(_problem(r"\sqrt{2}"), _rollout(r"\boxed{2^{1/2}}"))
         with pytest.raises((RuntimeError, GraderSetupError), match=r"raise grading.memory_mb \(48\)"):
             pending.result()
 
