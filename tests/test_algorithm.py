@@ -310,6 +310,13 @@ def test_problems_without_points_are_asked_once_with_the_guidance_that_they_have
     assert not ladder.reached
 
 
+def test_without_a_ladder_problems_with_points_are_asked_once_with_all_of_them():
+    _, asked, ladder = climbed(lambda *_: False, ladder=Ladder(active=False))
+    assert asked == [("a", None), ("a", "all of them")]
+    assert not ladder.reached
+    assert not ladder.left
+
+
 @pytest.mark.parametrize("trigger", ["only_guided", "always"])
 def test_the_ladder_works_with_every_trigger(trigger):
     groups, _, ladder = climbed(lambda name, index, guided: guided and index >= 2, trigger=trigger)
