@@ -95,6 +95,8 @@ RIGHT = [  # (reference, answer)
     ("100 cm^2", "0.01 square meters"),
     ("4.5e33", r"4.5 \times 10^{33} \text{ erg/s}"),
     ("42", "42 m"),
+    ("5 Hz", "5/s"),
+    (r"\boxed{9.8 m/s^2}", "980 cm/s^2"),
     ("0", "0"),
     ("0 m", "0 cm"),
     (r"$9.8$ m/s$^2$", "9.8 m/s^2"),
@@ -194,6 +196,7 @@ WRONG = [  # (reference, answer, verdict)
     ("100 cm^2", "1 m^2", "wrong"),
     ("100 cm^2", "100 cm", "wrong unit"),
     ("42", "43", "wrong"),
+    ("42000", "42 km", "wrong"),
     ("42", "21 + 21", "not evaluated"),
     ("42", r"\sqrt{2}", "wrong"),
     ("42", r"\frac{1}{2", "no answer"),
@@ -263,6 +266,7 @@ def test_the_unit_may_stand_in_the_metadata() -> None:
         assert _verdict("9.8", answer, unit="m/s^2") == verdict
     assert _verdict("980 cm/s^2", "9.8", unit="m/s^2") == "wrong"
     assert _verdict("980 cm/s^2", "980", unit="m/s^2") == "correct"
+    assert _verdict("9.8 m", "980 cm", unit="") == "correct"
     assert _verdict("9.8", "9.8 kg", unit="") == _verdict("9.8", "9.8 kg") == "correct"
 
 
@@ -435,4 +439,7 @@ def test_units_have_the_values_of_the_standards() -> None:
 def test_a_quantity_is_evaluated_in_a_worker_only() -> None:
     for answer in (r"2\pi", r"\sqrt{2} m", r"9^{9^{9}}"):
         assert graders.quick_grade(_problem("5 m"), rf"\boxed{{{answer}}}") is None
+    assert graders.quick_grade(_problem("x^2+1"), r"\boxed{x^2+1}") == Grade(1.0, True, "correct")
+    left_to_do = graders.thorough_grader("quantity")(_problem("37 m"), r"\boxed{74/2}")
+    assert left_to_do == Grade(0.0, False, "not evaluated")
     assert quantity.DEFAULT_TOLERANCE == 0.01

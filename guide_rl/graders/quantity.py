@@ -33,7 +33,7 @@ _CUTS = 40
 """Places in an answer at which its unit is looked for."""
 
 _SPACES = ((re.compile(r"\{,\}"), ","), (re.compile(r"\\!|\$"), ""), (re.compile(r"\\[,;: ]|~|\s+"), " "))
-_IN_FRONT = re.compile(r"\\text(?:bf|it|rm)?\s?\{([^{}]*)\}|\\math(?:bf|rm|it|sf)\s?\{([^{}]*)\}")
+_IN_FRONT = re.compile(r"^\\text(?:bf|it|rm)?\s?\{([^{}]*)\}|^\\math(?:bf|rm|it|sf)\s?\{([^{}]*)\}")
 _EQUALS = re.compile(r"=|\\(?:approx|simeq|sim)(?![A-Za-z])|\u2248|^\s*(?:about|approximately|approx\.?|roughly)\b")
 _UNEQUAL = re.compile(r"[<>\u2264\u2265\u2260!]|\\(?:[lg]eq?|neq?|[lg]t)(?![A-Za-z])")
 _DIGITS = r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+|[0-9]+)(?![0-9])(?:\.[0-9]*)?|\.[0-9]+)"
@@ -91,8 +91,6 @@ def quick_grade(problem: Problem, text: str) -> Grade | None:
     reference = _reference(problem.answer, problem.metadata.get("unit"))
     if reference is None:
         return math_answer.quick_grade(problem, text)
-    if plain(answer) == plain(problem.answer):
-        return CORRECT
     given = _read(answer)
     return given if given is None or isinstance(given, Grade) else _compare(problem, given, reference)
 
@@ -181,8 +179,7 @@ def _value_part(answer: str) -> str:
     answer = raised(_EQUALS.split(unwrapped(answer).replace("\u2212", "-"))[-1])
     for pattern, replacement in _SPACES:
         answer = pattern.sub(replacement, answer)
-    answer = answer.strip()
-    return _IN_FRONT.sub(r"\1\2", answer, count=1) if _IN_FRONT.match(answer) else answer
+    return _IN_FRONT.sub(r"\1\2", answer.strip())
 
 
 def _parts(answer: str) -> list[tuple[str, Unit | None]]:
