@@ -356,14 +356,20 @@ def test_dropout_and_annealing_give_the_share(step, dropout, anneal, share):
     ("trigger", "expected"), [("all_incorrect", {(2, 0), (2, 2)}), ("only_guided", {(2, 0), (0, 2)})]
 )
 def test_spared_problems_have_plain_rollouts(trigger, expected):
+    problems = [problem(str(i)) for i in range(20)]
     stream = sample_groups(
-        [problem(str(i)) for i in range(20)],
+        problems,
         lambda problem, guided: (1,),
         ToySampler(),
         ToyGrader(lambda *_: False),
         k=2,
         k_guided=2,
         trigger=trigger,
+        seed=(7, 1),
         share=0.5,
     )
-    assert {(group.guided_G.count(False), group.guided_G.count(True)) for group in stream} == expected
+    groups = list(stream)
+    assert {(group.guided_G.count(False), group.guided_G.count(True)) for group in groups} == expected
+    assert {group.problem.id for group in groups if group.triggered} == {
+        p.id for p in problems if not spared(p, 0.5, (7, 1))
+    }, "by the seed of the step"

@@ -69,6 +69,7 @@ def test_the_loss_agrees_with_a_number_worked_out_by_hand():
     loss, sums = batch.loss(PAPER)
     assert loss.item() == pytest.approx(0.4)
     assert (sums.clipped.item(), sums.clippable.item()) == (1, 2)
+    assert batch.loss({**PAPER, "clip_guided": True})[1].clippable.item() == 3
     # KL, plain row: d = log 2 and 0: (2 - log 2 - 1)/2; guided row (kl_rows all): d = -log 2: 0.5 + log 2 - 1
     plain_kl, guided_kl = (1 - math.log(2)) / 2, math.log(2) - 0.5
     assert batch.loss({**PAPER, "beta": 0.1})[0].item() == pytest.approx(0.4 + 0.1 * plain_kl)
