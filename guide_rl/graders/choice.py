@@ -7,7 +7,7 @@ A commitment to several choices is wrong: "A or B", all letters, a letter with t
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from guide_rl.graders.answer_text import (
@@ -105,7 +105,7 @@ def _stated(text: str, choices: Sequence[str]) -> set[str]:
 def _listed(text: str, choices: Sequence[str]) -> set[str]:
     """The letters of all lines that are a choice and nothing else."""
     letters: set[str] = set()
-    for line in _lines(_EMPHASIS.sub("", text), 20 + 2 * max(map(len, choices))):
+    for line in filter(None, map(str.strip, _EMPHASIS.sub("", text).splitlines())):
         lone = _LONE.fullmatch(_bare(line))
         lettered = _LETTERED.match(_bare(line))
         if lone and _in_range(lone[1], choices):
@@ -115,11 +115,6 @@ def _listed(text: str, choices: Sequence[str]) -> set[str]:
         elif lettered and (texts := _by_text(_bare(line)[lettered.end() :], choices)):
             letters |= texts | _in_range(_letter(lettered), choices)
     return letters
-
-
-def _lines(text: str, longest: int) -> Iterator[str]:
-    """The lines that hold something and are not too long to be a choice."""
-    return (line.strip() for line in text.splitlines() if line.strip() and len(line) <= longest)
 
 
 def _committed(said: str, choices: Sequence[str]) -> set[str]:
