@@ -143,6 +143,51 @@ def test_guided_rollouts_are_valued_under_the_plain_prompt(folder):
     assert tokens.mean().abs() < 1e-5, "whitened over plain and guided together"
 
 
+@pytest.mark.parametrize("backbone", ["own", "shared"])
+def test_the_critics_gradient_is_that_of_its_loss_written_out_token_by_token(folder, monkeypatch, backbone):
+    """Over several micro-batches, with other values and returns than before the update."""
+    returns = ("critic.gamma=0.9", "critic.lam=0.7", "critic.rows=plain", "guidance.trigger=always")
+    loss_settings = (
+        "critic.clip=0.05",
+        "critic.coef=0.3",
+        "optimizer.tokens_per_microbatch=60",
+        f"critic.backbone={backbone}",
+    )
+    adamw = ("critic.learning_rate=0.125", "optimizer.betas=[0.5, 0.75]", "optimizer.weight_decay=0.25")
+    trained = trainer(folder, *PPO, *returns, *loss_settings, *adamw, "optimizer.max_grad_norm=0.01")
+    critic = trained.update.critic
+    chosen = {name: critic.optimizer.defaults[name] for name in ("lr", "betas", "weight_decay")}
+    assert {name: list(v) if name == "betas" else v for name, v in chosen.items()} == {
+        "lr": 0.125, "betas": [0.5, 0.75], "weight_decay": 0.25
+    }  # fmt: skip
+    assert critic.head.bias.item() == 0
+    torch.nn.init.normal_(critic.head.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    (batch,) = build_minibatches(trained.sample(1), trained.recipe, trained.prompt_ids)
+    critic.judge(batch.counted)
+    torch.nn.init.constant_(critic.head.bias, 0.1)
+    rows, loss = [row for row in batch.counted if not row.guided], torch.zeros(())
+    for row in rows:
+        ids, start = [*row.plain.prompt_ids, *row.plain.token_ids], len(row.plain.prompt_ids) - 1
+        hidden = critic.policy.causal(torch.tensor([ids]), output_hidden_states=True).hidden_states[-1]
+        advantages = plain_gae(row.reward, row.values.tolist(), 0.9, 0.7)
+        for t, (old, advantage) in enumerate(zip(row.values.tolist(), advantages, strict=True)):
+            new = critic.head(hidden[0, start + t])[0]
+            errors = [(value - old - advantage) ** 2 for value in (new, new.clamp(old - 0.05, old + 0.05))]
+            loss = loss + 0.5 * torch.maximum(*errors) / sum(len(r.plain.token_ids) for r in rows)
+    shared = backbone == "shared"
+    moved = [*critic.parameters, *(trained.policy.model.parameters() if shared else ())]
+    expected = torch.autograd.grad(loss, moved)
+    clips = []
+    clip = lambda parameters, norm: clips.append((parameters, norm)) or torch.ones(())  # noqa: E731
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
+    metrics = critic.step(batch.counted)
+    assert metrics["critic/loss"] == pytest.approx(loss.item(), abs=1e-6)
+    assert metrics["critic/clip_fraction"] > 0
+    assert clips == [(critic.parameters, 0.01)]
+    for parameter, gradient in zip(moved, expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient * (0.3 if shared else 1.0), atol=2e-6, rtol=1e-3)
+
+
 def test_values_do_not_depend_on_later_tokens_nor_on_other_rows(folder):
     critic = trainer(folder, *PPO).update.critic
     torch.nn.init.normal_(critic.head.weight)
