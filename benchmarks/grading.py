@@ -6,10 +6,16 @@
 words), each about 1,500 characters of reasoning with a final answer: half of them spell it as the reference does, the others
 otherwise, or are wrong, or have none. They are graded by the pool of `guide train` and by plain math-verify in one process
 (parse the reference, parse the text, verify: its defaults), in turns of 500, so that both see the same machine.
+
+    python benchmarks/grading.py code --rollouts 1000
+
+`code`: trivial right programs, each in a fresh process in the sandbox: functions against three asserts (two processes a
+grading) and programs with one input (one process), over 10 problems and over as many problems as gradings.
 """
 
 import argparse
 import json
+import os
 import random
 import resource
 import time
@@ -173,15 +179,50 @@ def measure_math(count: int, workers: int) -> dict[str, object]:
     }
 
 
+def code_problem(number: int, by_output: bool) -> tuple[Problem, str]:
+    """A problem of its own, and right code."""
+    cases = [(n, n + number) for n in range(3)]
+    if by_output:
+        tests: object = [{"input": f"{n}\n", "output": f"{wanted}\n"} for n, wanted in cases[:1]]
+        return Problem(
+            str(number), "q", "", grader="unit_tests", metadata={"tests": tests}
+        ), f"print(int(input()) + {number})"
+    tests = "".join(f"    assert candidate({n}) == {wanted}\n" for n, wanted in cases)
+    metadata = {"tests": f"def check(candidate):\n{tests}", "entry_point": "add"}
+    return Problem(str(number), "q", "", grader="unit_tests", metadata=metadata), f"def add(n): return n + {number}"
+
+
+def measure_code(count: int, workers: int) -> dict[str, object]:
+    """Gradings a second of trivial code, over few problems and over as many as there are gradings."""
+    a_second = {}
+    with GraderPool(workers) as pool:
+        for by_output in (False, True):
+            for distinct in (10, count):
+                pairs = [code_problem(at % distinct, by_output) for at in range(count)]
+                pool.check(pairs[0][0])
+                pool.warm_up()
+                rollouts = [(p, Rollout(p.id, 0, False, (), (), (), code, "eos", 0.0)) for p, code in pairs]
+                started = time.perf_counter()
+                pending = [pool.submit(problem, rollout) for problem, rollout in rollouts]
+                right = sum(grade.result().correct for grade in pending)
+                took = time.perf_counter() - started
+                assert right == count, f"{count - right} right programs were graded as wrong"
+                a_second[f"{'one program' if by_output else 'three asserts'}, {distinct} problems"] = round(
+                    count / took, 1
+                )
+    return {"gradings": count, "workers": workers, "gradings a second": a_second, "load before": os.getloadavg()[0]}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["math"])
+    parser.add_argument("part", choices=["math", "code"])
     parser.add_argument("--rollouts", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    result = measure_math(arguments.rollouts, arguments.workers)
+    measure = {"math": measure_math, "code": measure_code}[arguments.part]
+    result = measure(arguments.rollouts, arguments.workers)
     print(json.dumps(result, indent=1))
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")

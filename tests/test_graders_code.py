@@ -198,6 +198,8 @@ def test_functional_cases_compare_json_values_and_count_tuples_as_lists():
         ("a  b", "a b", "wrong"),
         ("1\n2", "1 2", "wrong"),
         ("nan", "1", "wrong"),
+        ("sNaN", "1", "wrong"),
+        ("1e999999999999999999", "1", "wrong"),
         ("", "1", "wrong"),
         ("", "", "passed"),
     ],

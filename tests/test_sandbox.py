@@ -74,6 +74,17 @@ def children() -> set[int]:
     return found
 
 
+def left_behind(here):
+    """What attacks write, where they could; other programs use these folders too."""
+    names = ("attacked", "left", "x", "y", "0", "d", "disk", "json.py")
+    paths = [
+        Path(folder, name)
+        for folder in ("/", "/tmp", "/dev", "/dev/shm", os.path.dirname(os.__file__))
+        for name in names
+    ]
+    return [path for path in paths if os.path.lexists(path)], sorted(os.listdir(here))
+
+
 @needs_sandbox
 @pytest.mark.e2e
 @BOTH
@@ -82,14 +93,14 @@ def test_an_attack_is_wrong_leaves_nothing_and_does_not_stop_the_next_grading(na
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECRET", "23757")
     assert graded(HONEST, tests).verdict == "passed"
-    before, files = children(), {path: sorted(os.listdir(path)) for path in ("/", "/tmp", "/dev", "/dev/shm", tmp_path)}
+    before, files = children(), left_behind(tmp_path)
     started = time.monotonic()
     grade = graded(ATTACKS[name], tests)
     took = time.monotonic() - started
     assert (grade.correct, grade.reward) == (False, 0.0)
     assert grade.verdict in {"wrong", "timeout", "memory", "forbidden"} or grade.verdict.startswith("error: ")
     assert took < 3.5
-    assert {path: sorted(os.listdir(path)) for path in files} == files
+    assert left_behind(tmp_path) == files
     assert graded(HONEST, tests).verdict == "passed"
     assert len(children()) <= len(before)
 
@@ -117,9 +128,12 @@ VERDICTS = {
 
 @needs_sandbox
 @pytest.mark.e2e
-def test_verdicts_say_what_an_answer_did():
+def test_verdicts_say_what_an_answer_did(monkeypatch):
+    monkeypatch.setattr(limits, "current", limits.Limits(timeout_s=3.0, memory_mb=256))
+    close_sandboxes()
     assert {name: graded(ATTACKS[name].replace("raise SystemExit(1)", "")).verdict for name in VERDICTS} == VERDICTS
     assert graded("while True: print('x' * 10**6)", BY_OUTPUT).verdict == "error: too much output"
+    close_sandboxes()
 
 
 @needs_sandbox
@@ -208,7 +222,7 @@ def test_a_bubblewrap_that_cannot_start_says_why(monkeypatch, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has seccomp")
 @pytest.mark.e2e
 def test_without_a_sandbox_limits_and_forbidden_calls_remain_where_that_is_asked_for(monkeypatch):
-    monkeypatch.setattr(limits, "current", limits.Limits(timeout_s=1.0, memory_mb=512, sandboxed=False))
+    monkeypatch.setattr(limits, "current", limits.Limits(timeout_s=3.0, memory_mb=256, sandboxed=False))
     monkeypatch.setattr(bubblewrap, "check", lambda: pytest.fail("it was not asked for"))
     close_sandboxes()
     assert graded(HONEST).correct

@@ -153,9 +153,9 @@ def _same_numbers(a: str, b: str) -> bool:
     """Whether two lines are the same numbers, maybe written differently."""
     try:
         ours, theirs = ([Decimal(word) for word in line.split()] for line in (a, b))
-    except InvalidOperation:
+        return len(ours) == len(theirs) and all(x == y for x, y in zip(ours, theirs, strict=True))
+    except InvalidOperation:  # No numbers, or one that says it is none.
         return False
-    return len(ours) == len(theirs) and all(x == y for x, y in zip(ours, theirs, strict=True))
 
 
 @cache

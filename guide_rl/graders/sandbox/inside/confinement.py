@@ -9,7 +9,7 @@ import signal
 import struct
 from collections.abc import Mapping
 
-from guide_rl.graders.sandbox.inside import system_calls
+from guide_rl.graders.sandbox.inside.system_calls import forbid, libc
 
 FOLDER_MB = 16
 """What /tmp holds, and the longest file."""
@@ -17,8 +17,6 @@ _FILES, _OPEN_FILES, _THREADS = 1024, 64, 64
 _NEW_MOUNTS, _NO_SETUID_NO_DEVICES_NO_PROGRAMS = 0x20000, 2 | 4 | 8
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def confine(limits: Mapping[str, int]) -> None:
@@ -33,21 +31,21 @@ def confine(limits: Mapping[str, int]) -> None:
     """
     user = limits["user"]
     if limits["isolated"]:
-        _require(_libc.unshare(_NEW_MOUNTS), "unshare")
+        _require(libc.unshare(_NEW_MOUNTS), "unshare")
         options = f"size={FOLDER_MB}m,nr_inodes={_FILES},mode=0700" + f",uid={user},gid={user}" * bool(user)
         _require(
-            _libc.mount(b"tmpfs", b"/tmp", b"tmpfs", _NO_SETUID_NO_DEVICES_NO_PROGRAMS, options.encode()), "mount /tmp"
+            libc.mount(b"tmpfs", b"/tmp", b"tmpfs", _NO_SETUID_NO_DEVICES_NO_PROGRAMS, options.encode()), "mount /tmp"
         )
     if user:
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
     os.chdir("/tmp" if limits["isolated"] else "/")
-    _require(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    _require(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     header, nothing = struct.pack("Ii", 0x20080522, 0), bytes(24)
-    _require(_libc.syscall(_CAPSET[platform.machine()], header, nothing), "capset")
-    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _require(libc.syscall(_CAPSET[platform.machine()], header, nothing), "capset")
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     os.umask(0o077)
     for name, amount in (
         ("AS", limits["memory_mb"] * 2**20),
@@ -62,7 +60,7 @@ def confine(limits: Mapping[str, int]) -> None:
     ):
         with contextlib.suppress(AttributeError):
             _lower(getattr(resource, f"RLIMIT_{name}"), amount)
-    system_calls.forbid()
+    forbid()
 
 
 def _lower(what: int, amount: int) -> None:

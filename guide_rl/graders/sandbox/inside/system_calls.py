@@ -4,11 +4,14 @@ No process but its own, no program but this one, no network, no mounts, no kerne
 A call that is forbidden ends the process with SIGSYS; one that is newer than this table fails as if it did not exist.
 """
 
+import ctypes
 import errno
 import os
 import platform
 import struct
+from functools import cache
 
+libc = ctypes.CDLL(None, use_errno=True)
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """The machines whose system call numbers are known, with the numbers that the kernel calls them by."""
 _NEWEST = 452
@@ -141,10 +144,15 @@ def filter_program(machine: str, pid: int) -> bytes:
         *_checked(_FCNTL[which], 1, _EQUAL, _OWNERS, allowed=False),
         *_checked(_IOCTL[which], 1, _EQUAL, _TERMINALS, allowed=False),
     ]
-    for numbers in FORBIDDEN.values():
-        if (number := numbers[which]) is not None:
-            code += [_step(_EQUAL, number, 0, 1), _step(_RETURN, _KILLED)]
-    return b"".join([*code, _step(_RETURN, _ALLOW)])
+    return b"".join(code) + never(which)
+
+
+@cache
+def never(which: int) -> bytes:
+    """The end of the filter: what nobody may call, and that all else is allowed."""
+    numbers = [pair[which] for pair in FORBIDDEN.values()]
+    code = [_step(_EQUAL, number, 0, 1) + _step(_RETURN, _KILLED) for number in numbers if number is not None]
+    return b"".join(code) + _step(_RETURN, _ALLOW)
 
 
 def forbid() -> None:
@@ -154,10 +162,7 @@ def forbid() -> None:
         OSError: the kernel has no seccomp filters.
         KeyError: a machine whose system calls are not known.
     """
-    import ctypes
-
     program = filter_program(platform.machine(), os.getpid())
-    libc = ctypes.CDLL(None, use_errno=True)
     code = ctypes.create_string_buffer(program, len(program))
     descriptor = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, ctypes.c_char_p(descriptor), 0, 0):
