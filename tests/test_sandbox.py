@@ -166,6 +166,20 @@ def test_a_sandbox_that_ends_is_started_again():
 
 
 @needs_sandbox
+def test_the_folders_of_past_jobs_are_gone():
+    def mounts():
+        inside = sorted(children() - {os.getpid()})
+        return [len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines()) for pid in inside]
+
+    assert graded(HONEST).correct
+    before = mounts()
+    assert before
+    for _ in range(3):
+        assert graded(HONEST).correct
+    assert mounts() == before
+
+
+@needs_sandbox
 @pytest.mark.e2e
 def test_a_sandbox_ends_with_the_process_that_started_it():
     code = """
