@@ -62,6 +62,9 @@ def evaluate_models(recipe: EvaluateRecipe, *, again: bool = False, console: Con
             GraderPool.of(grading, progress.note) as grader,
         ):
             asked = _checked(recipe, ways, models, benchmarks, progress)
+            if code := [p for benchmark in benchmarks for p in benchmark.problems if p.grader == "unit_tests"]:
+                grader.check(code[0])
+                grader.warm_up()  # Where no sandbox starts, nothing is sampled.
             inputs = _inputs(recipe, benchmarks, asked)
             with EvaluationFolder.opened(recipe.run, write_recipe(recipe), inputs, again=again) as folder:
                 for benchmark in benchmarks:
