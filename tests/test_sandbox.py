@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from attacks import ATTACKS, EXHAUST, FORGE
 
+from guide_rl.config import GradingConfig
 from guide_rl.graders import limits, unit_tests
+from guide_rl.graders.pool import GraderPool
 from guide_rl.graders.sandbox import bubblewrap
 from guide_rl.graders.sandbox.inside import system_calls
 from guide_rl.graders.sandbox.process import sealed
@@ -231,6 +233,24 @@ def test_a_bubblewrap_that_cannot_start_says_why(monkeypatch, tmp_path):
             bubblewrap.check()
     finally:
         bubblewrap.check.cache_clear()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has seccomp")
+@pytest.mark.e2e
+def test_a_pool_refuses_to_start_without_a_sandbox_unless_told_to_do_without(monkeypatch, tmp_path):
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    asked = Problem("p", "q", "a", grader="unit_tests", metadata=BY_CALLS)
+    with GraderPool.of(GradingConfig(workers=1)) as pool:
+        pool.check(asked)
+        with pytest.raises(GraderSetupError, match="bubblewrap cannot start a sandbox here"):
+            pool.warm_up()
+    with GraderPool.of(GradingConfig(workers=1, run_untrusted_code_without_sandbox=True)) as pool:
+        pool.check(asked)
+        pool.warm_up()
+        assert pool.grade_thoroughly(asked, HONEST).verdict == "passed"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has seccomp")
