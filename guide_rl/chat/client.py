@@ -130,7 +130,7 @@ class ChatClient:
         """Cancel what is in flight and close connections and cache."""
         if self._loop is not None:
             loop, self._loop = self._loop, None
-            asyncio.run_coroutine_threadsafe(self._shut(), loop).result(timeout=10)
+            asyncio.run_coroutine_threadsafe(self._shut(), loop).result(timeout=30)
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
             loop.close()
@@ -237,6 +237,8 @@ class ChatClient:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._endpoint.close()
         await asyncio.get_running_loop().shutdown_asyncgens()
+        for _ in range(3):  # transports end a turn or two of the loop after their close
+            await asyncio.sleep(0)
 
     async def _answer(self, digest: bytes, messages: Messages, parameters: Mapping[str, Any] | None = None) -> _Answer:
         """Try a request until it is answered and its reply stored, or until it has failed for good."""
