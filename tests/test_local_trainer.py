@@ -149,6 +149,20 @@ def test_recomputed_old_logprobs_of_later_minibatches_are_the_sampling_policys(f
             assert closest[0] < 1e-5
 
 
+def test_the_plain_ratio_divides_by_what_the_plain_prompt_gave_before_the_update(folder, monkeypatch):
+    calls = spy_on_loss(monkeypatch)
+    settings = ("loss.guided_ratio=plain", "guidance.trigger=always", "optimizer.problems_per_minibatch=2")
+    trained = trainer(folder, *settings, correct=coin)
+    groups = trained.sample(1)
+    rows = [Row(trained.prompt_ids(g.problem, False), r.token_ids) for g in groups for r in g.rollouts if r.guided]
+    before = trained.update.scorer.score_all(trained.policy, rows)
+    trained.update(groups, 1)
+    for logprobs, _, guided_N, mask_NT, _ in calls:
+        for old_T, mask_T in zip(logprobs.old_plain_NT[guided_N], mask_NT[guided_N], strict=True):
+            same_length = [own_T for own_T in before if len(own_T) == int(mask_T.sum())]
+            assert min((old_T[mask_T] - own_T).abs().max() for own_T in same_length) < 1e-5
+
+
 GUIDED_ONLY = {
     "reshape": ("loss.reshape=adaptive",),
     "level": ("loss.ratio_level=sequence", "loss.clip_guided=true", "guidance.keep_guided=successful"),
