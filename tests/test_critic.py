@@ -188,6 +188,15 @@ def test_the_critics_gradient_is_that_of_its_loss_written_out_token_by_token(fol
         torch.testing.assert_close(parameter.grad, gradient * (0.3 if shared else 1.0), atol=2e-6, rtol=1e-3)
 
 
+def test_the_advantage_that_is_written_of_a_rollout_is_the_mean_over_its_tokens(folder):
+    """Values are 0 at first, so with gamma and lambda 1 every token's advantage is the reward."""
+    trained = trainer(folder, *PPO, "critic.lam=1.0", "critic.whiten=false")
+    groups = trained.sample(1)
+    rewards = {r.key: grade.reward for g in groups for r, grade in zip(g.rollouts, g.grades, strict=True)}
+    assert set(rewards.values()) == {0, 1}
+    assert trained.update(groups, 1).advantages == rewards
+
+
 def test_values_do_not_depend_on_later_tokens_nor_on_other_rows(folder):
     critic = trainer(folder, *PPO).update.critic
     torch.nn.init.normal_(critic.head.weight)
