@@ -1,5 +1,6 @@
 """No program gets a pass that it did not earn, reaches anything of ours, or stays (docs/sandbox.md)."""
 
+import contextlib
 import os
 import platform
 import struct
@@ -170,14 +171,20 @@ def test_a_sandbox_that_ends_is_started_again():
 @needs_sandbox
 def test_the_folders_of_past_jobs_are_gone():
     def mounts():
-        inside = sorted(children() - {os.getpid()})
-        return [len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines()) for pid in inside]
+        found = []
+        for pid in sorted(children() - {os.getpid()}):
+            with contextlib.suppress(OSError):  # of a process that has just ended
+                found.append(len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines()))
+        return found
 
     assert graded(HONEST).correct
     before = mounts()
     assert before
     for _ in range(3):
         assert graded(HONEST).correct
+    deadline = time.monotonic() + 10
+    while mounts() != before and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert mounts() == before
 
 
