@@ -180,6 +180,8 @@ def test_the_critics_gradient_is_that_of_its_loss_written_out_token_by_token(fol
     clips = []
     clip = lambda parameters, norm: clips.append((parameters, norm)) or torch.ones(())  # noqa: E731
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
+    for parameter in critic.parameters:
+        parameter.grad = torch.ones_like(parameter)  # of the step before
     metrics = critic.step(batch.counted)
     assert metrics["critic/loss"] == pytest.approx(loss.item(), abs=1e-6)
     assert metrics["critic/clip_fraction"] > 0

@@ -163,6 +163,17 @@ def test_the_plain_ratio_divides_by_what_the_plain_prompt_gave_before_the_update
             assert min((old_T[mask_T] - own_T).abs().max() for own_T in same_length) < 1e-5
 
 
+def test_in_context_compares_guided_rows_under_guidance(folder, monkeypatch):
+    calls = spy_on_loss(monkeypatch)
+    trained = trainer(folder, "loss.guided_ratio=in_context", "guidance.trigger=always", correct=coin)
+    trained.update(trained.sample(1), 1)
+    for logprobs, _, guided_N, mask_NT, _ in calls:
+        guided_NT = mask_NT & guided_N[:, None]
+        under_guidance, plain = (new - logprobs.old_NT for new in (logprobs.new_guided_NT, logprobs.new_plain_NT))
+        assert under_guidance[guided_NT].abs().max() < 1e-5, "the ratio is 1 before the first update"
+        assert plain[guided_NT].abs().max() > 1e-3
+
+
 GUIDED_ONLY = {
     "reshape": ("loss.reshape=adaptive",),
     "level": ("loss.ratio_level=sequence", "loss.clip_guided=true", "guidance.keep_guided=successful"),
@@ -524,9 +535,9 @@ def test_runs_of_different_precision_follow_each_other_in_one_process(folder):
         run_steps(trainer(folder, f"run={folder}/{n}", f"model.dtype={dtype}"), 1)
 
 
-def test_an_entropy_bonus_keeps_the_rows_whose_advantage_is_0(folder):
-    for extra, kept in (("loss.entropy_coef=0.01", True), ("loss.entropy_coef=0", False)):
-        trained = trainer(folder, f"run={folder}/{kept}", extra, "loss.filter_uniform=false", correct=lambda *_: False)
+def test_an_entropy_bonus_and_a_kl_penalty_keep_the_rows_whose_advantage_is_0(folder):
+    for extra, kept in (("loss.entropy_coef=0.01", True), ("loss.beta=0.1", True), ("loss.entropy_coef=0", False)):
+        trained = trainer(folder, f"run={folder}/{extra}", extra, "loss.filter_uniform=false", correct=lambda *_: False)
         rows = [
             row
             for batch in build_minibatches(trained.sample(1), trained.recipe, trained.prompt_ids)
