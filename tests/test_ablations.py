@@ -55,7 +55,7 @@ def test_an_ablation_trains_for_two_steps(path, inputs, tmp_path):
     steps = trained.run.read("metrics.jsonl")
     assert [row["step"] for row in steps] == [1, 2]
     assert steps[0]["grad_norm"] > 0
-    assert all(isfinite(row["grad_norm"]) for row in steps)
+    assert all(isfinite(row["grad_norm"]) for row in steps if row["optimizer_steps"]), "psr may have nothing to count"
 
 
 def test_the_command_takes_a_recipe_and_an_ablation_of_it(tmp_path, monkeypatch):
