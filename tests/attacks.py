@@ -1,5 +1,7 @@
 """Programs that want to pass without solving the problem, to get out, to break things, or to stay."""
 
+from pathlib import Path
+
 SYSCALL = """
 import ctypes
 def call(number, *arguments):
@@ -108,10 +110,10 @@ def secret(n):
         if "23757" in text and "gc.get_objects" not in text: return 23757 if n == 3 else 31676
 secret(3)""",
     "searches_files_for_what_is_expected": """
-import os
+import os, sys
 def secret(n):
     for folder, _, names in os.walk("/"):
-        if folder.startswith(("/usr/lib", "/root")): continue
+        if folder.startswith(("/usr/lib", sys.base_prefix)): continue
         for name in names:
             try:
                 if b"23757" in open(os.path.join(folder, name), "rb").read(10**6): return 23757 if n == 3 else 31676
@@ -158,7 +160,8 @@ GET_OUT = {
     "asks_the_container_daemon": "import socket; socket.socket(socket.AF_UNIX).connect('/var/run/docker.sock')",
     "makes_a_socket_by_number": SYSCALL + "call(41, 2, 1, 0)",
     "reads_passwords": "print(open('/etc/shadow').read() + open('/etc/passwd').read())",
-    "reads_homes": "import os; print(os.listdir('/home'), os.listdir('/root/.ssh'))",
+    "reads_the_home_of_who_grades": f"import os; print(os.listdir({str(Path.home())!r})); raise ValueError",
+    "reads_homes": "import os; print(os.listdir('/home')); raise ValueError",
     "reads_other_processes": "print(open('/proc/1/environ').read(), open('/proc/self/maps').read())",
     "reads_the_environment": "import os; assert not os.environ.get('PATH'); print(os.environ['PATH'])",
     "reads_disks": "import os; print(os.open('/dev/sda', 0), os.open('/dev/vda', 0), os.open('/dev/mem', 0))",
