@@ -140,8 +140,8 @@ def test_ctrl_c_ends_it_at_once_and_keeps_the_replies(tmp_path):
         server.wait_for(lambda s: s.active == 8)
         started = time.monotonic()
         child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=45)
-        assert time.monotonic() - started < 45, "long before the server's 60 seconds"
+        out, err = child.communicate(timeout=20)
+        assert time.monotonic() - started < 10
         assert err.rstrip().endswith("KeyboardInterrupt")
         server.wait_for(lambda s: s.hung_up == 8)
         assert all("|reply to" in line for line in lines)

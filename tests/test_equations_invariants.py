@@ -75,9 +75,9 @@ def test_guided_only_switches_change_no_bit_when_nothing_is_guided(changed):
 
 @pytest.mark.parametrize("changed", GUIDED_ONLY, ids=str)
 def test_guided_only_switches_do_change_the_loss_of_guided_rows(changed):
-    loss, _ = padded(random_groups(6, SHAPE, guided_from=2)).loss({**FULL, **changed})
-    expected, _ = padded(random_groups(6, SHAPE, guided_from=2)).loss(FULL)
-    assert abs(loss.item() - expected.item()) > 1e-4
+    loss, _ = padded(random_groups(3, SHAPE, guided_from=2)).loss({**FULL, **changed})
+    expected, _ = padded(random_groups(3, SHAPE, guided_from=2)).loss(FULL)
+    assert abs(loss.item() - expected.item()) > 1e-3
 
 
 @pytest.mark.parametrize("changed", [{}, *GUIDED_ONLY], ids=str)

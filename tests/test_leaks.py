@@ -270,13 +270,17 @@ def test_verdicts_are_kept(tmp_path):
     ],
 )
 def test_hostile_text_is_read_in_no_time(text):
-    started = time.process_time()
-    for answer in ("41", "Yes", "C"):
-        quick_leak("What is it?", answer, text)
-    assert time.process_time() - started < 3, "a guard against hanging, not a measure"
-    quick_leak(text, "x^2+1", "x^2 + 1")
-    quick_leak("What is it?", text, "x^2 + 1")
-    assert time.process_time() - started < 10, "a guard against hanging, not a measure"
+    def seconds(fresh: str) -> tuple[float, float]:
+        started = time.process_time()
+        for answer in ("41", "Yes", "C"):
+            quick_leak("What is it?", answer, fresh)
+        as_text = time.process_time() - started
+        quick_leak(fresh, "x^2+1", "x^2 + 1")
+        quick_leak("What is it?", fresh, "x^2 + 1")
+        return as_text, time.process_time() - started
+
+    # One of three: other programs slow even processor time. Each is another text, so nothing is remembered.
+    assert any(as_text < 0.3 and whole < 2 for as_text, whole in (seconds(f"{text} {n}") for n in range(3)))
 
 
 def test_verdicts_of_other_rules_are_not_used(tmp_path, monkeypatch):

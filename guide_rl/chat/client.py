@@ -130,7 +130,7 @@ class ChatClient:
         """Cancel what is in flight and close connections and cache."""
         if self._loop is not None:
             loop, self._loop = self._loop, None
-            asyncio.run_coroutine_threadsafe(self._shut(), loop).result(timeout=30)
+            asyncio.run_coroutine_threadsafe(self._shut(), loop).result(timeout=10)
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
             loop.close()

@@ -47,7 +47,7 @@ def readings(answer: str) -> tuple[Answer, ...]:
 
 def _bare(answer: str) -> str:
     """The answer without what surrounds it: math marks, a box, an aside, a period."""
-    text = _ASIDE.sub(" ", answer).strip()
+    text = _ASIDE.sub(" ", " ".join(answer.split())).strip()  # runs of spaces cost the patterns below their square
     text = re.sub(r"\\(?:boxed|fbox)\s*\{(.*)\}", r"\1", text, flags=re.DOTALL)
     if inner := re.fullmatch(r"\\text(?:bf|rm|it)?\s*\{([^{}]*)\}", text):
         text = inner[1]
