@@ -45,7 +45,3 @@ class Ladder:
             return False
         self.reached[problem.id] = self.level(problem) + 1
         return True
-
-    def copy(self) -> "Ladder":
-        """A ladder of its own: what a step that is dropped has climbed is forgotten."""
-        return Ladder(active=self.active, reached=self.reached)

@@ -119,6 +119,15 @@ def unpad(values_NT: Tensor, rows: Sequence[Row]) -> list[Tensor]:
     return [values_T[: len(row.token_ids)] for values_T, row in zip(values_NT, rows, strict=True)]
 
 
+def padded(values: Sequence[Tensor | None], like_NT: Tensor) -> Tensor:
+    """What `unpad` takes apart: rows of different lengths, [T] each -> the shape of `like_NT`, padded with 0, no gradient."""
+    padded_NT = torch.zeros_like(like_NT, requires_grad=False)
+    for n, value_T in enumerate(values):
+        assert value_T is not None
+        padded_NT[n, : len(value_T)] = value_T
+    return padded_NT
+
+
 def plan_microbatches(rows: Sequence[Row], tokens: int, *, share_prompts: bool = True) -> list[list[int]]:
     """Split rows into micro-batches of at most `tokens` padded tokens (a larger row stands alone).
 

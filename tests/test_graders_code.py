@@ -11,33 +11,20 @@ import time
 from pathlib import Path
 
 import pytest
+from sandboxed import close_sandboxes, needs_sandbox
 
 from guide_rl import graders
 from guide_rl.graders import limits, unit_tests
 from guide_rl.graders.pool import GraderPool, check_answers
-from guide_rl.graders.sandbox import bubblewrap
 from guide_rl.graders.sandbox.inside import plain_data
 from guide_rl.graders.setup_error import GraderSetupError
 from guide_rl.types import Grade, Problem
 
 
-def why_no_sandbox() -> str:
-    try:
-        bubblewrap.check()
-    except GraderSetupError as error:
-        return str(error)
-    return ""
-
-
-needs_sandbox = pytest.mark.skipif(bool(why_no_sandbox()), reason=why_no_sandbox() or "there is one")
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _sandboxes_end():
     yield
-    for sandbox in unit_tests.sandboxes():
-        sandbox.close()
-    unit_tests.sandboxes.cache_clear()
+    close_sandboxes()
 
 
 def problem(tests, answer="", **metadata):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from attacks import ATTACKS, EXHAUST, FORGE
+from sandboxed import close_sandboxes, needs_sandbox
 
 from guide_rl.config import GradingConfig
 from guide_rl.graders import limits, unit_tests
@@ -26,23 +27,6 @@ ASSERTS = "def check(candidate):\n    assert candidate(3) == 23757\n    assert c
 BY_CALLS = {"tests": ASSERTS, "entry_point": "secret"}
 BY_OUTPUT = {"tests": [{"input": "3\n", "output": "23757\n"}, {"input": "4\n", "output": "31676\n"}]}
 BOTH = pytest.mark.parametrize("tests", [BY_CALLS, BY_OUTPUT], ids=["calls", "output"])
-
-
-def why_no_sandbox() -> str:
-    try:
-        bubblewrap.check()
-    except GraderSetupError as error:
-        return str(error)
-    return ""
-
-
-needs_sandbox = pytest.mark.skipif(bool(why_no_sandbox()), reason=why_no_sandbox() or "there is one")
-
-
-def close_sandboxes():
-    for sandbox in unit_tests.sandboxes():
-        sandbox.close()
-    unit_tests.sandboxes.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,8 @@
 """`guide report`: run folders -> tables, figures and one page.
 
-OUT/index.html                         everything on one page that needs no network, with a browser of rollouts
+OUT/index.html                           everything on one page that needs no network, with a browser of rollouts
 OUT/{results,averages,...}.{md,tex,csv}  the tables (`analysis.tables`)
-OUT/figure_*.{png,svg}                 the figures (`analysis.figures`)
+OUT/figure_*.{png,svg}                   the figures (`analysis.figures`)
 """
 
 import time
@@ -160,9 +160,7 @@ def all_figures(runs: Sequence[Run], measured: Measured, gains: Sequence[GainRow
             training.setdefault(run.name, []).append(run)
     problems = " and ".join(name for name in measured.benchmarks if "/" not in name)
     figures = [gains_figure(gains, k, problems)] if gains else []
-    for model in measured.models:
-        drawn = guided_figure(measured, model, k)
-        figures.append(drawn)
+    figures += [guided_figure(measured, model, k) for model in measured.models]
     figures += [training_figure(training), reward_figure(training)] if training else []
     return [figure for figure in figures if figure is not None]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from guide_rl.config import TrainRecipe
 from guide_rl.equations.advantages import gae, whiten
 from guide_rl.equations.losses import value_loss_NT
-from guide_rl.logprobs import Row, Scorer, unpad
+from guide_rl.logprobs import Row, Scorer, padded, unpad
 from guide_rl.metrics import Metrics
 from guide_rl.policy import Policy
 from guide_rl.trainers.minibatches import TrainRow
@@ -102,7 +102,7 @@ class Critic:
             some = [rows[i] for i in part]
             new_NT, mask_NT = self.values([row.plain for row in some], train_layers=not (self.shared and warming_up))
             old_NT, returns_NT = (
-                _stacked([getattr(row, name) for row in some], new_NT) for name in ("values", "returns")
+                padded([getattr(row, name) for row in some], new_NT) for name in ("values", "returns")
             )
             losses_NT = torch.where(mask_NT, value_loss_NT(new_NT, old_NT, returns_NT, self.config.clip), 0.0)
             loss = losses_NT.sum() / tokens
@@ -116,6 +116,8 @@ class Critic:
                 f"the critic's loss ({total}) or gradient ({norm.item()}) is not finite; lower critic.learning_rate"
             )
         self.optimizer.step()
+        if not torch.isfinite(torch.nn.utils.get_total_norm(self.parameters)):
+            raise FloatingPointError("the critic's weights are no longer finite; lower critic.learning_rate")
         return {"critic/loss": total, "critic/clip_fraction": clipped, "critic/grad_norm": norm.item()}
 
     def state(self) -> dict[str, Any]:
@@ -131,11 +133,3 @@ class Critic:
             for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
                 parameter.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-def _stacked(values: Sequence[Tensor], like_NT: Tensor) -> Tensor:
-    """Rows of different lengths -> a tensor of the shape of `like_NT`, padded with 0."""
-    stacked_NT = torch.zeros_like(like_NT, requires_grad=False)
-    for n, value_T in enumerate(values):
-        stacked_NT[n, : len(value_T)] = value_T
-    return stacked_NT

@@ -19,7 +19,7 @@ from guide_rl.algorithm import group_to_train
 from guide_rl.config import TrainRecipe
 from guide_rl.equations.losses import LossSums, policy_loss
 from guide_rl.equations.ratios import Logprobs
-from guide_rl.logprobs import Row, Scorer, sharing_is_exact, unpad
+from guide_rl.logprobs import Row, Scorer, padded, sharing_is_exact, unpad
 from guide_rl.metrics import Metrics
 from guide_rl.policy import Policy, explain_out_of_memory
 from guide_rl.run_folder import RunFolder
@@ -174,8 +174,8 @@ class PolicyUpdate:
                 ratios.add(row.rollout, row.old_plain, row.old, recomputed=row.recomputed)
         logprobs = Logprobs(
             new_plain_NT=new_NT,
-            old_NT=_stack([row.old for row in rows], new_NT),
-            old_plain_NT=_stack([row.old_plain for row in rows], new_NT),
+            old_NT=padded([row.old for row in rows], new_NT),
+            old_plain_NT=padded([row.old_plain for row in rows], new_NT),
             new_guided_NT=new_guided,
         )
         loss, sums = policy_loss(
@@ -239,7 +239,7 @@ def _advantages(rows: Sequence[TrainRow], like_NT: Tensor) -> Tensor:
     """One number a row, [N], or one a token, [N, T]."""
     advantages = [row.advantage for row in rows]
     if isinstance(advantages[0], Tensor):
-        return _stack([torch.as_tensor(advantage) for advantage in advantages], like_NT)
+        return padded([torch.as_tensor(advantage) for advantage in advantages], like_NT)
     return torch.tensor(advantages, device=like_NT.device)
 
 
@@ -250,12 +250,3 @@ def _means(sums: LossSums) -> Metrics:
         "kl": (sums.kl, sums.kl_tokens),
     }
     return {name: float(total) / float(count) for name, (total, count) in pairs.items() if count}
-
-
-def _stack(values: Sequence[Tensor | None], like_NT: Tensor) -> Tensor:
-    """Rows of different lengths -> a tensor of the shape of `like_NT`, padded with 0."""
-    stacked_NT = torch.zeros_like(like_NT, requires_grad=False)
-    for n, value_T in enumerate(values):
-        assert value_T is not None
-        stacked_NT[n, : len(value_T)] = value_T
-    return stacked_NT
