@@ -209,7 +209,11 @@ def _train(arguments: list[str]) -> Callable[[], object]:
     """`guide train`."""
     dry = ("--dry-run", "show the resolved recipe, two prompts and the cost; stop")
     recipe, options = _recipe_command(
-        TrainRecipe, "train", "Train a policy with GRPO, Filter-GRPO or Guide-GRPO.", arguments, [dry]
+        TrainRecipe,
+        "train",
+        "Train a policy with Guide-GRPO, Guide-PPO or what they are compared with.",
+        arguments,
+        [dry],
     )
 
     def run() -> None:
@@ -349,7 +353,7 @@ def _demo(arguments: list[str]) -> Callable[[], object]:
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], Callable[[], object]]]] = {
     "problems": ("make files of clean problems from data sets", _problems),
     "guidance": ("have a teacher write guidance for problems", _guidance),
-    "train": ("train a policy with GRPO, Filter-GRPO or Guide-GRPO", _train),
+    "train": ("train a policy with Guide-GRPO, Guide-PPO or what they are compared with", _train),
     "sft": ("supervised fine-tuning on worked solutions", _sft),
     "evaluate": ("measure pass@1 and pass@k of models on benchmarks", _evaluate),
     "export": ("write a checkpoint as a plain model folder, LoRA merged", _export),

@@ -129,6 +129,11 @@ def test_overrides_win_over_the_file(small):
         ),
         ("loss.reference_every=3", "loss.reference_every", "loss.beta > 0"),
         ("guidance.trigger=only_guided loss.baseline=plain", "loss.baseline", "set loss.baseline to joint"),
+        (
+            "guidance.trigger=only_guided guidance.keep_guided=successful",
+            "guidance.keep_guided",
+            "set guidance.keep_guided to all",
+        ),
         ("guidance.trigger=never sampling.k=1", "sampling.k", "raise sampling.k"),
         ("guidance.trigger=never problems.require_guidance=true", "problems.require_guidance", "drop one"),
         ("evaluation.every=5", "problems.evaluation", "set evaluation.every to 0"),

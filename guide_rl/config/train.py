@@ -259,7 +259,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """`guide train`: GRPO, Filter-GRPO or Guide-GRPO on one device."""
+    """`guide train`: Guide-GRPO, Guide-PPO or what they are compared with, on one device."""
 
     model: ModelConfig
     problems: ProblemsConfig
@@ -301,6 +301,13 @@ class TrainRecipe:
         require(
             self.guidance.trigger != "only_guided" or self.loss.baseline != "plain",
             "loss.baseline plain needs plain rollouts, and guidance.trigger only_guided samples none; set loss.baseline to joint",
+        )
+        require(
+            self.guidance.trigger != "only_guided"
+            or self.guidance.keep_guided == "all"
+            or self.loss.advantages not in ("grpo", "nsr"),
+            f"guidance.keep_guided successful leaves correct rollouts only, and guidance.trigger only_guided samples no others: "
+            f"with loss.advantages {self.loss.advantages} nothing is learned from them; set guidance.keep_guided to all",
         )
         require(
             not (self.guidance.trigger == "never" and self.problems.require_guidance),
