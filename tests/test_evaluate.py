@@ -33,7 +33,7 @@ from guide_rl.evaluation.table import print_table
 from guide_rl.recipes import read_recipe
 from guide_rl.run_folder import RunFolder
 from guide_rl.samplers.transformers import TransformersSampler
-from guide_rl.types import Grade, Rollout
+from guide_rl.types import Grade, Problem, Rollout
 
 ROOT = Path(__file__).parent.parent
 RECIPE = """
@@ -614,7 +614,14 @@ def test_a_lora_checkpoint_is_evaluated_with_its_adapter(folder):
 )
 def test_outcomes_are_told_apart(text, finish, verdict, expected):
     rollout = Rollout("0", 0, False, (1,), (2,), (0.0,), text, finish, 0.0)
-    assert outcome(rollout, Grade(float(verdict == "correct"), verdict == "correct", verdict)) == expected
+    grade = Grade(float(verdict == "correct"), verdict == "correct", verdict)
+    assert outcome(Problem("0", "q", "4"), rollout, grade) == expected
+
+
+@pytest.mark.parametrize("verdict", ["error: SyntaxError", "error: exit", "timeout", "memory", "forbidden"])
+def test_code_that_fails_is_wrong_and_not_ungradable(verdict):
+    rollout = Rollout("0", 0, False, (1,), (2,), (0.0,), "while True: pass", "eos", 0.0)
+    assert outcome(Problem("0", "q", "a", grader="unit_tests"), rollout, Grade(0.0, False, verdict)) == "wrong"
 
 
 def line(model: str, benchmark: str, problem: str, temperature: float, right: str, **counts: int) -> dict:

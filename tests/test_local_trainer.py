@@ -1,7 +1,10 @@
 """The local trainer: its loss is equation 6, and its switches do what they say."""
 
+import itertools
 import json
+import os
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +15,14 @@ from toy_run import coin, recipe, some_fail, trainer, write_inputs
 
 import guide_rl.trainers.update as update
 from guide_rl.algorithm import keeps_gradient
+from guide_rl.graders.setup_error import GraderSetupError
 from guide_rl.interrupts import Interrupts
 from guide_rl.logprobs import Row
 from guide_rl.metrics import group_metrics
 from guide_rl.policy import export_checkpoint
+from guide_rl.problems import load_problems, save_problems
 from guide_rl.trainers.dry_run import dry_run
+from guide_rl.trainers.local import train
 from guide_rl.trainers.minibatches import build_minibatches
 from guide_rl.types import Grade
 
@@ -502,6 +508,30 @@ def test_a_step_whose_every_grade_is_a_failure_stops_the_run_before_the_update(f
     verdicts = iter(["wrong"] + ["error: KeyError"] * 1000)
     run_steps(trained, 1)
     assert trained.step_done == 1
+
+
+def test_a_step_whose_every_code_fails_is_no_failure_of_the_grader(folder):
+    trained = trainer(folder, "guidance.trigger=never")
+    trained.problems = [replace(problem, grader="unit_tests") for problem in trained.problems]
+    verdicts = itertools.cycle(["error: SyntaxError", "timeout"])
+    trained.grader = FailingGrader(lambda: next(verdicts))
+    run_steps(trained, 1)
+    assert trained.step_done == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is for Linux")
+def test_training_on_code_stops_before_it_samples_where_no_sandbox_starts(folder, monkeypatch):
+    broken = folder / "bwrap"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    tests = {"tests": "assert f(1) == 1"}
+    problems = [
+        replace(problem, grader="unit_tests", metadata=tests) for problem in load_problems(folder / "train.jsonl")
+    ]
+    save_problems(folder / "code.jsonl", problems)
+    with pytest.raises(GraderSetupError, match="bubblewrap cannot start a sandbox here"):
+        train(recipe(folder, f"problems.train={folder}/code.jsonl", "sampling.max_tokens=1"))  # Too short to be graded.
 
 
 class FailingGrader:

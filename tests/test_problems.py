@@ -104,7 +104,9 @@ def test_a_missing_or_empty_file_says_what_to_write(tmp_path):
 
 DOCS = (Path(__file__).parent.parent / "docs/problems.md").read_text()
 FILES, _, PREPARATION = DOCS.partition("## `guide problems`")
-EXAMPLES = dict(zip(("problems", "reasoning_gym", "prime"), re.findall(r"```\w+\n(.*?)```", FILES, re.S), strict=True))
+EXAMPLES = dict(
+    zip(("problems", "reasoning_gym", "prime", "grading"), re.findall(r"```\w+\n(.*?)```", FILES, re.S), strict=True)
+)
 
 
 @pytest.fixture
@@ -115,6 +117,13 @@ def documented(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     return load_problems("problems.jsonl")
+
+
+@needs_sandbox
+@pytest.mark.e2e
+def test_the_documented_code_grades_texts(capsys):
+    exec(EXAMPLES["grading"], {})
+    assert re.findall(r"verdict='(\w+)'", capsys.readouterr().out) == ["passed", "wrong"]
 
 
 @needs_sandbox

@@ -107,7 +107,7 @@ class EvaluationFolder:
                 for rollout, grade in pairs
             ],
         )
-        counts = Counter(outcome(rollout, grade) for rollout, grade in pairs)
+        counts = Counter(outcome(group.problem, rollout, grade) for rollout, grade in pairs)
         result = what | {
             "temperature": setting.temperature,
             "guided": setting.guided,

@@ -2,16 +2,23 @@
 
 from typing import Literal
 
-from guide_rl.types import Grade, Rollout
+from guide_rl.types import Grade, Problem, Rollout
 
 Outcome = Literal["correct", "wrong", "truncated", "ungradable", "empty"]
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "truncated", "ungradable", "empty")
 
-UNGRADABLE = ("no answer", "timeout", "memory", "crashed")
-"""Verdicts, besides `error: ...`, that judge no answer: none was found, or the grader did not get to its end."""
+FAILURES = ("timeout", "memory", "crashed")
+"""Verdicts, besides `error: ...`, that say that a grader did not do its work."""
 
 
-def outcome(rollout: Rollout, grade: Grade) -> Outcome:
+def grading_failed(problem: Problem, grade: Grade) -> bool:
+    """Whether the grader judged nothing. Code that raises, or outlasts its limits, was judged: it is wrong."""
+    if problem.grader == "unit_tests":
+        return grade.verdict == "crashed"
+    return grade.verdict in FAILURES or grade.verdict.startswith("error")
+
+
+def outcome(problem: Problem, rollout: Rollout, grade: Grade) -> Outcome:
     """The first that holds: correct, truncated (cut off by the length limit), empty (no text), ungradable, wrong."""
     if grade.correct:
         return "correct"
@@ -19,4 +26,4 @@ def outcome(rollout: Rollout, grade: Grade) -> Outcome:
         return "truncated"
     if not rollout.text.strip():
         return "empty"
-    return "ungradable" if grade.verdict in UNGRADABLE or grade.verdict.startswith("error") else "wrong"
+    return "ungradable" if grade.verdict == "no answer" or grading_failed(problem, grade) else "wrong"

@@ -61,7 +61,9 @@ def train(recipe: TrainRecipe, *, resume: str | None = None) -> RunFolder:
         trainer = LocalTrainer(recipe, run, checkpoint, progress, grader)
         run.write_recipe(write_recipe(recipe))
         progress.resumed_at(trainer.step_done, trainer.sampled)
-        grader.warm_up()
+        if code := [p for p in (*trainer.problems, *trainer.held_out) if p.grader == "unit_tests"]:
+            grader.check(code[0])
+            grader.warm_up()  # Where no sandbox starts, nothing is sampled.
         trainer.fit()
     progress.note(trainer.summary())
     return run

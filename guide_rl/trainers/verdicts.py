@@ -3,18 +3,16 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from guide_rl.evaluation.outcomes import grading_failed
 from guide_rl.metrics import Metrics
 from guide_rl.types import Group
-
-FAILURES = ("timeout", "memory", "crashed")
-"""Verdicts, besides `error: ...`, that say that a grader did not do its work."""
 
 
 def refuse_failing_grader(groups: Sequence[Group]) -> None:
     """Raise ValueError where every grade of a step is a failure of the grader: it would teach nothing."""
-    verdicts = [grade.verdict for group in groups for grade in group.grades if grade.verdict != "truncated"]
-    failed = [verdict for verdict in verdicts if verdict in FAILURES or verdict.startswith("error")]
-    if failed and len(failed) == len(verdicts):
+    grades = [(g.problem, grade) for g in groups for grade in g.grades if grade.verdict != "truncated"]
+    failed = [grade.verdict for problem, grade in grades if grading_failed(problem, grade)]
+    if failed and len(failed) == len(grades):
         counts = ", ".join(f"{count} x {verdict}" for verdict, count in Counter(failed).most_common())
         raise ValueError(
             f"grading failed on every rollout of a step ({counts}), so there is nothing to learn from. Correct the "
