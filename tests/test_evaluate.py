@@ -624,6 +624,12 @@ def test_code_that_fails_is_wrong_and_not_ungradable(verdict):
     assert outcome(Problem("0", "q", "a", grader="unit_tests"), rollout, Grade(0.0, False, verdict)) == "wrong"
 
 
+@pytest.mark.parametrize("verdict", ["crashed", "error: SandboxEndedError", "no answer"])
+def test_code_that_did_not_get_to_run_is_ungradable(verdict):
+    rollout = Rollout("0", 0, False, (1,), (2,), (0.0,), "x", "eos", 0.0)
+    assert outcome(Problem("0", "q", "a", grader="unit_tests"), rollout, Grade(0.0, False, verdict)) == "ungradable"
+
+
 def line(model: str, benchmark: str, problem: str, temperature: float, right: str, **counts: int) -> dict:
     """A line of results."""
     outcomes = dict.fromkeys(OUTCOMES, 0) | {"wrong": len(right) - sum(counts.values())} | counts

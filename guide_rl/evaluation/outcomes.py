@@ -14,7 +14,7 @@ FAILURES = ("timeout", "memory", "crashed")
 def grading_failed(problem: Problem, grade: Grade) -> bool:
     """Whether the grader judged nothing. Code that raises, or outlasts its limits, was judged: it is wrong."""
     if problem.grader == "unit_tests":
-        return grade.verdict == "crashed"
+        return grade.verdict in ("crashed", "error: SandboxEndedError")
     return grade.verdict in FAILURES or grade.verdict.startswith("error")
 
 
