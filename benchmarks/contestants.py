@@ -163,12 +163,14 @@ def guide(settings: Settings, folder: Path, connection: Connection, *, trigger: 
     from guide_rl.progress import Progress
     from guide_rl.recipes import write_recipe
     from guide_rl.run_folder import RunFolder
-    from guide_rl.trainers.local import LocalTrainer
+    from guide_rl.trainers.engine import engine_of
+    from guide_rl.trainers.trainer import Trainer
 
     recipe = guide_recipe(settings, folder, trigger)
     run = RunFolder.create(recipe.run, write_recipe(recipe))
     progress = Progress(recipe.steps, console=Console(quiet=True))
-    trainer = LocalTrainer(recipe, run, None, progress, HashGrader(failing * settings.problems))
+    grader = HashGrader(failing * settings.problems)
+    trainer = Trainer(recipe, run, None, progress, grader, engine_of(recipe, run, None))
 
     def last() -> tuple[float, int]:
         line = run.read("timings.jsonl")[-1]

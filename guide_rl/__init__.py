@@ -33,7 +33,7 @@ __all__ = [
 
 
 def train(recipe: TrainRecipe, *, resume: str | None = None) -> "RunFolder":
-    """Run a recipe, or continue the run in folder `resume` with the same recipe: see `trainers.local.train`."""
-    from guide_rl.trainers import local
+    """Run a recipe, or continue the run in folder `resume` with the same recipe: see `trainers.trainer.train`."""
+    from guide_rl.trainers import trainer
 
-    return local.train(recipe, resume=resume)
+    return trainer.train(recipe, resume=resume)

@@ -222,7 +222,7 @@ def _train(arguments: list[str]) -> Callable[[], object]:
 
             print(dry_run(recipe))
             return
-        from guide_rl.trainers.local import train
+        from guide_rl.trainers.trainer import train
 
         train(recipe, resume=options.resume)
 

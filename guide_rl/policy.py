@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import nn
 
 from guide_rl.config import ModelConfig
 from guide_rl.prompts import load_tokenizer
-from guide_rl.run_folder import RunFolder
+from guide_rl.run_folder import STATE_FILE, RunFolder
 
 
 @dataclass(frozen=True)
@@ -214,13 +215,13 @@ def export_checkpoint(source: Path, folder: Path, *, best: bool = False) -> None
 
 
 def _best_checkpoint(run: RunFolder) -> Path:
-    """The checkpoint of the best held-out pass@1, as the newest one's trainer.pt has it."""
+    """The checkpoint of the best held-out pass@1, as the newest one's trainer.json has it."""
     newest = run.latest_checkpoint()
-    if newest is None or not (newest / "trainer.pt").is_file():
+    if newest is None or not (newest / STATE_FILE).is_file():
         raise ValueError(
             f"{run.path} is no run of `guide train` with a checkpoint, so none of its checkpoints is the best"
         )
-    state = torch.load(newest / "trainer.pt", map_location="cpu", weights_only=True, mmap=True)
+    state = json.loads((newest / STATE_FILE).read_text(encoding="utf-8"))
     if state["best_score"] < 0:
         raise ValueError(f"{run.path}: nothing was evaluated (evaluation.every is 0), so no checkpoint is the best")
     if state["best_step"] == 0:

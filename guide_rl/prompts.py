@@ -177,6 +177,25 @@ class Prompts:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+class PromptIds:
+    """`Prompts.ids`, remembered until `forget`."""
+
+    def __init__(self, prompts: Prompts) -> None:
+        self.prompts = prompts
+        self._ids: dict[tuple[str, str, str | None], tuple[int, ...]] = {}
+
+    def __call__(self, problem: Problem, guided: bool) -> tuple[int, ...]:
+        """The problem's prompt as token ids."""
+        key = (problem.id, problem.question, problem.guidance if guided else None)
+        if key not in self._ids:
+            self._ids[key] = self.prompts.ids(problem, guided)
+        return self._ids[key]
+
+    def forget(self) -> None:
+        """Drop what is remembered."""
+        self._ids.clear()
+
+
 def _chat_template(tokenizer: Any, given: str | None) -> str | None:
     """The template to use: the recipe's (a name, a file or Jinja text), else the tokenizer's own."""
     if given is None:

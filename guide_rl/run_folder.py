@@ -7,7 +7,7 @@
     RUN/problems.jsonl         one line a problem, when it is first sampled
     RUN/rollouts.jsonl         one line a rollout of training
     RUN/held_out.jsonl         one line a rollout of an evaluation
-    RUN/checkpoints/step-*/    Hugging Face format, and trainer.pt beside it
+    RUN/checkpoints/step-*/    what the engine saves (local: Hugging Face format, and trainer.pt), and trainer.json of the loop
     RUN/model/                 the trained model, at the end
 
 A checkpoint is written under another name, synced, and renamed: it is there whole or not at all. It records how
@@ -31,6 +31,8 @@ from guide_rl.atomic_files import mend, put_folder, put_text, sync
 from guide_rl.types import Grade, Problem, Rollout
 
 LINE_FILES = ("metrics.jsonl", "timings.jsonl", "problems.jsonl", "rollouts.jsonl", "held_out.jsonl")
+STATE_FILE = "trainer.json"
+"""What a checkpoint holds of the training loop itself."""
 _FILES = ("recipe.yaml", "versions.json", ".lock", *LINE_FILES)
 _VERSIONS = ("guide-rl", "torch", "transformers", "accelerate", "peft", "trl", "math-verify", "reasoning-gym", "numpy")
 _SEAL = "# Do not edit; give what may change on the command line, field=value. SHA-256 of the above: "

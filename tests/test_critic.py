@@ -10,8 +10,8 @@ from guide_rl.equations.advantages import gae, sample_reinforcement, whiten
 from guide_rl.equations.losses import clip_binds, clipped_surrogate, value_loss_NT
 from guide_rl.interrupts import Interrupts
 from guide_rl.logprobs import Row
+from guide_rl.trainers.engine import NonFiniteLoss
 from guide_rl.trainers.minibatches import build_minibatches
-from guide_rl.trainers.update import NonFiniteLoss
 from guide_rl.types import Grade, Problem, Rollout
 
 PPO = ("loss.advantages=gae", "loss.filter_uniform=false")
@@ -116,7 +116,7 @@ def test_left_out_rollouts_are_in_neither_the_sum_nor_the_normaliser(folder, adv
     trained = trainer(folder, *settings, "guidance.trigger=never")
     marks = "+--+----"
     groups = groups_of(trained, marks)
-    (batch,) = build_minibatches(groups, trained.recipe, trained.prompt_ids)
+    (batch,) = build_minibatches(groups, trained.recipe, trained.engine.prompt_ids)
     rollouts = [r for group in groups for r in group.rollouts]
     counted = [r for r, mark in zip(rollouts, marks, strict=True) if mark in kept]
     assert [row.rollout for row in batch.counted] == counted
@@ -128,14 +128,16 @@ def test_left_out_rollouts_are_in_neither_the_sum_nor_the_normaliser(folder, adv
 
 def test_guided_rollouts_are_valued_under_the_plain_prompt(folder):
     trained = trainer(folder, *PPO, "guidance.trigger=always")
-    torch.nn.init.normal_(trained.update.critic.head.weight)
-    (batch,) = build_minibatches(trained.sample(1), trained.recipe, trained.prompt_ids)
-    metrics = trained.update.critic.judge(batch.counted)
+    torch.nn.init.normal_(trained.engine.policy_update.critic.head.weight)
+    (batch,) = build_minibatches(trained.sample(1), trained.recipe, trained.engine.prompt_ids)
+    metrics = trained.engine.policy_update.critic.judge(batch.counted)
     guided = next(row for row in batch.counted if row.guided)
-    plain_prompt = trained.prompt_ids(next(p for p in trained.problems if p.id == guided.rollout.problem_id), False)
+    plain_prompt = trained.engine.prompt_ids(
+        next(p for p in trained.problems if p.id == guided.rollout.problem_id), False
+    )
     with torch.no_grad():
-        expected, _ = trained.update.critic.values([Row(plain_prompt, guided.rollout.token_ids)])
-        under_guidance, _ = trained.update.critic.values([guided.sampled])
+        expected, _ = trained.engine.policy_update.critic.values([Row(plain_prompt, guided.rollout.token_ids)])
+        under_guidance, _ = trained.engine.policy_update.critic.values([guided.sampled])
     torch.testing.assert_close(guided.values, expected[0], atol=1e-5, rtol=1e-5)
     assert (guided.values - under_guidance[0]).abs().max() > 1e-3
     assert metrics["critic/explained_variance"] < 1
@@ -155,14 +157,14 @@ def test_the_critics_gradient_is_that_of_its_loss_written_out_token_by_token(fol
     )
     adamw = ("critic.learning_rate=0.125", "optimizer.betas=[0.5, 0.75]", "optimizer.weight_decay=0.25")
     trained = trainer(folder, *PPO, *returns, *loss_settings, *adamw, "optimizer.max_grad_norm=0.01")
-    critic = trained.update.critic
+    critic = trained.engine.policy_update.critic
     chosen = {name: critic.optimizer.defaults[name] for name in ("lr", "betas", "weight_decay")}
     assert {name: list(v) if name == "betas" else v for name, v in chosen.items()} == {
         "lr": 0.125, "betas": [0.5, 0.75], "weight_decay": 0.25
     }  # fmt: skip
     assert critic.head.bias.item() == 0
     torch.nn.init.normal_(critic.head.weight, std=0.3, generator=torch.Generator().manual_seed(0))
-    (batch,) = build_minibatches(trained.sample(1), trained.recipe, trained.prompt_ids)
+    (batch,) = build_minibatches(trained.sample(1), trained.recipe, trained.engine.prompt_ids)
     critic.judge(batch.counted)
     torch.nn.init.constant_(critic.head.bias, 0.1)
     rows, loss = [row for row in batch.counted if not row.guided], torch.zeros(())
@@ -175,7 +177,7 @@ def test_the_critics_gradient_is_that_of_its_loss_written_out_token_by_token(fol
             errors = [(value - old - advantage) ** 2 for value in (new, new.clamp(old - 0.05, old + 0.05))]
             loss = loss + 0.5 * torch.maximum(*errors) / sum(len(r.plain.token_ids) for r in rows)
     shared = backbone == "shared"
-    moved = [*critic.parameters, *(trained.policy.model.parameters() if shared else ())]
+    moved = [*critic.parameters, *(trained.engine.policy.model.parameters() if shared else ())]
     expected = torch.autograd.grad(loss, moved)
     clips = []
     clip = lambda parameters, norm: clips.append((parameters, norm)) or torch.ones(())  # noqa: E731
@@ -196,11 +198,11 @@ def test_the_advantage_that_is_written_of_a_rollout_is_the_mean_over_its_tokens(
     groups = trained.sample(1)
     rewards = {r.key: grade.reward for g in groups for r, grade in zip(g.rollouts, g.grades, strict=True)}
     assert set(rewards.values()) == {0, 1}
-    assert trained.update(groups, 1).advantages == rewards
+    assert trained.engine.update(groups, 1).advantages == rewards
 
 
 def test_values_do_not_depend_on_later_tokens_nor_on_other_rows(folder):
-    critic = trainer(folder, *PPO).update.critic
+    critic = trainer(folder, *PPO).engine.policy_update.critic
     torch.nn.init.normal_(critic.head.weight)
     rows = [Row((5, 6, 7), (8, 9, 10)), Row((5, 6, 7), (8, 9, 11)), Row((9,), (3,))]
     with torch.no_grad():
@@ -215,23 +217,23 @@ def test_values_do_not_depend_on_later_tokens_nor_on_other_rows(folder):
 @pytest.mark.parametrize("backbone", ["own", "shared"])
 def test_while_warming_up_the_critic_learns_and_the_policy_does_not_move(folder, backbone):
     trained = trainer(folder, *PPO, "critic.warmup_steps=1", f"critic.backbone={backbone}", "guidance.trigger=always")
-    before = {name: p.detach().clone() for name, p in trained.policy.model.named_parameters()}
-    updated = trained.update(trained.sample(1), 1)
-    assert all(torch.equal(before[name], p) for name, p in trained.policy.model.named_parameters())
-    assert trained.update.critic.head.weight.abs().max() > 0
+    before = {name: p.detach().clone() for name, p in trained.engine.policy.model.named_parameters()}
+    updated = trained.engine.update(trained.sample(1), 1)
+    assert all(torch.equal(before[name], p) for name, p in trained.engine.policy.model.named_parameters())
+    assert trained.engine.policy_update.critic.head.weight.abs().max() > 0
     assert updated.metrics["optimizer_steps"] == 0
     assert updated.metrics["critic/loss"] > 0
     assert updated.metrics["ratio/mean"] > 0, "guided rollouts are logged all the same"
-    trained.update(trained.sample(2), 2)
-    assert not all(torch.equal(before[name], p) for name, p in trained.policy.model.named_parameters())
+    trained.engine.update(trained.sample(2), 2)
+    assert not all(torch.equal(before[name], p) for name, p in trained.engine.policy.model.named_parameters())
 
 
 def test_a_critic_of_its_own_adds_nothing_to_the_policys_gradient_and_a_shared_one_does(folder):
     def gradient(*settings):
         trained = trainer(folder, *PPO, f"run={folder}/{len(list(folder.iterdir()))}", *settings)
-        torch.nn.init.constant_(trained.update.critic.head.weight, 0.1)
-        trained.update(trained.sample(1), 1)
-        return torch.cat([p.grad.flatten() for p in trained.policy.model.parameters() if p.grad is not None])
+        torch.nn.init.constant_(trained.engine.policy_update.critic.head.weight, 0.1)
+        trained.engine.update(trained.sample(1), 1)
+        return torch.cat([p.grad.flatten() for p in trained.engine.policy.model.parameters() if p.grad is not None])
 
     own, other = gradient(), gradient("critic.learning_rate=0.1")
     assert torch.equal(own, other)
@@ -242,8 +244,8 @@ def test_a_critic_of_its_own_adds_nothing_to_the_policys_gradient_and_a_shared_o
 
 def test_value_rows_plain_fits_the_critic_on_plain_rollouts_only(folder, monkeypatch):
     trained = trainer(folder, *PPO, "critic.rows=plain", "guidance.trigger=always")
-    (batch,) = build_minibatches(trained.sample(1), trained.recipe, trained.prompt_ids)
-    critic = trained.update.critic
+    (batch,) = build_minibatches(trained.sample(1), trained.recipe, trained.engine.prompt_ids)
+    critic = trained.engine.policy_update.critic
     critic.judge(batch.counted)
     seen = []
     values = critic.values
@@ -265,7 +267,9 @@ def test_a_resumed_run_has_the_critic_of_the_uninterrupted_one(folder, backbone)
     stopped.save()
     resumed = trainer(folder, *settings, f"run={folder}/stopped", resume=True)
     resumed.fit()
-    for one, other in zip(whole.update.critic.parameters, resumed.update.critic.parameters, strict=True):
+    for one, other in zip(
+        whole.engine.policy_update.critic.parameters, resumed.engine.policy_update.critic.parameters, strict=True
+    ):
         assert torch.equal(one, other)
     assert whole.run.read("metrics.jsonl") == resumed.run.read("metrics.jsonl")
 
@@ -274,10 +278,10 @@ def test_a_batch_whose_loss_is_not_finite_is_written_with_an_advantage_a_token(f
     trained = trainer(folder, *PPO)
     groups, clip = trained.sample(1), torch.nn.utils.clip_grad_norm_
     broken = lambda parameters, norm: clip(parameters, norm) * (float("nan") if len(parameters) > 2 else 1)  # noqa: E731
-    monkeypatch.setattr(trained.update.critic, "step", lambda rows: {})
+    monkeypatch.setattr(trained.engine.policy_update.critic, "step", lambda rows: {})
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", broken)
     with pytest.raises(NonFiniteLoss, match=r"gradient norm nan"):
-        trained.update(groups, 1)
+        trained.engine.update(groups, 1)
     for line in trained.run.read("non_finite_step_000001.jsonl"):
         assert len(line["advantage"]) == len(line["token_ids"])
 
@@ -305,11 +309,11 @@ def test_ppo_learns_a_known_value_function_and_then_solves_the_problem(folder):
     with Interrupts() as interrupts:
         while trained.step_done < 110:
             trained.step(interrupts)
-        (batch,) = build_minibatches(trained.sample(111), trained.recipe, trained.prompt_ids)
-        trained.update.critic.judge(batch.counted)
+        (batch,) = build_minibatches(trained.sample(111), trained.recipe, trained.engine.prompt_ids)
+        trained.engine.policy_update.critic.judge(batch.counted)
         errors, truths = [], []
         for row in batch.counted:
-            logits = trained.policy.causal(torch.tensor([row.plain.prompt_ids])).logits[0, -1].softmax(-1)
+            logits = trained.engine.policy.causal(torch.tensor([row.plain.prompt_ids])).logits[0, -1].softmax(-1)
             true = torch.full_like(row.values, float(row.reward))
             true[0] = logits[40:].sum().item()
             truths.append(true)

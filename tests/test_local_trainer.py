@@ -22,8 +22,8 @@ from guide_rl.metrics import group_metrics
 from guide_rl.policy import export_checkpoint
 from guide_rl.problems import load_problems, save_problems
 from guide_rl.trainers.dry_run import dry_run
-from guide_rl.trainers.local import train
 from guide_rl.trainers.minibatches import build_minibatches
+from guide_rl.trainers.trainer import train
 from guide_rl.types import Grade
 
 
@@ -50,16 +50,16 @@ def folder(inputs, tmp_path):
 def default_gradients(inputs, tmp_path_factory):
     """The gradient of the first step with no switch turned."""
     trained = trainer(linked(inputs, tmp_path_factory.mktemp("default")))
-    trained.update(trained.sample(1), 1)
+    trained.engine.update(trained.sample(1), 1)
     return gradients(trained)
 
 
 def weights(trained) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in trained.policy.model.named_parameters()}
+    return {name: parameter.detach().clone() for name, parameter in trained.engine.policy.model.named_parameters()}
 
 
 def gradients(trained) -> dict[str, torch.Tensor]:
-    return {name: p.grad.clone() for name, p in trained.policy.model.named_parameters() if p.grad is not None}
+    return {name: p.grad.clone() for name, p in trained.engine.policy.model.named_parameters() if p.grad is not None}
 
 
 def run_steps(trained, steps: int) -> None:
@@ -86,7 +86,7 @@ def textbook_loss(trained, groups, k: int) -> torch.Tensor:
 
     def logprobs(prompt, tokens):
         ids = torch.tensor([[*prompt, *tokens]])
-        logits = trained.policy.model(ids).logits[0].log_softmax(-1)
+        logits = trained.engine.policy.model(ids).logits[0].log_softmax(-1)
         return [logits[len(prompt) + t - 1, token] for t, token in enumerate(tokens)]
 
     kept = [group for group in groups if keeps_gradient(group, filter_uniform=True)]
@@ -94,7 +94,7 @@ def textbook_loss(trained, groups, k: int) -> torch.Tensor:
     for group in kept:
         rewards = torch.tensor(group.rewards_G, dtype=torch.float64)
         advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-6)
-        plain_prompt = trained.prompts.plain_ids(group.problem)
+        plain_prompt = trained.engine.prompt_ids.prompts.plain_ids(group.problem)
         for rollout, advantage in zip(group.rollouts, advantages.tolist(), strict=True):
             new = logprobs(plain_prompt, rollout.token_ids)
             with torch.no_grad():
@@ -115,7 +115,7 @@ def test_loss_and_gradient_are_equation_6_on_plain_and_guided_rows(folder):
     loss = textbook_loss(trained, groups, k=4)
     loss.backward()
     expected = gradients(trained)
-    metrics = trained.update(groups, 1).metrics
+    metrics = trained.engine.update(groups, 1).metrics
     assert metrics["loss"] == pytest.approx(loss.item(), abs=1e-6)
     for name, gradient in gradients(trained).items():
         torch.testing.assert_close(gradient, expected[name], atol=2e-6, rtol=1e-3)
@@ -124,7 +124,7 @@ def test_loss_and_gradient_are_equation_6_on_plain_and_guided_rows(folder):
 def test_before_the_first_update_ratios_are_1_on_plain_rows_and_not_on_guided_rows(folder, monkeypatch):
     calls = spy_on_loss(monkeypatch)
     trained = trainer(folder, "optimizer.problems_per_minibatch=2")
-    trained.update(trained.sample(1), 1)
+    trained.engine.update(trained.sample(1), 1)
     first, second = calls[0], calls[-1]
     for logprobs, _, guided_N, mask_NT, _ in (first,):
         log_ratio_NT = (logprobs.new_plain_NT - logprobs.old_NT).detach()
@@ -143,7 +143,7 @@ def test_recomputed_old_logprobs_of_later_minibatches_are_the_sampling_policys(f
         folder, "optimizer.problems_per_minibatch=1", "loss.filter_uniform=false", "loss.entropy_coef=0.001"
     )
     groups = trained.sample(1)
-    trained.update(groups, 1)
+    trained.engine.update(groups, 1)
     sampled = {rollout.logprobs for group in groups for rollout in group.rollouts}
     for logprobs, *_, mask_NT, _ in calls:
         for old_T, mask_T in zip(logprobs.old_NT, mask_NT, strict=True):
@@ -160,9 +160,11 @@ def test_the_plain_ratio_divides_by_what_the_plain_prompt_gave_before_the_update
     settings = ("loss.guided_ratio=plain", "guidance.trigger=always", "optimizer.problems_per_minibatch=2")
     trained = trainer(folder, *settings, correct=coin)
     groups = trained.sample(1)
-    rows = [Row(trained.prompt_ids(g.problem, False), r.token_ids) for g in groups for r in g.rollouts if r.guided]
-    before = trained.update.scorer.score_all(trained.policy, rows)
-    trained.update(groups, 1)
+    rows = [
+        Row(trained.engine.prompt_ids(g.problem, False), r.token_ids) for g in groups for r in g.rollouts if r.guided
+    ]
+    before = trained.engine.policy_update.scorer.score_all(trained.engine.policy, rows)
+    trained.engine.update(groups, 1)
     for logprobs, _, guided_N, mask_NT, _ in calls:
         for old_T, mask_T in zip(logprobs.old_plain_NT[guided_N], mask_NT[guided_N], strict=True):
             same_length = [own_T for own_T in before if len(own_T) == int(mask_T.sum())]
@@ -172,7 +174,7 @@ def test_the_plain_ratio_divides_by_what_the_plain_prompt_gave_before_the_update
 def test_in_context_compares_guided_rows_under_guidance(folder, monkeypatch):
     calls = spy_on_loss(monkeypatch)
     trained = trainer(folder, "loss.guided_ratio=in_context", "guidance.trigger=always", correct=coin)
-    trained.update(trained.sample(1), 1)
+    trained.engine.update(trained.sample(1), 1)
     for logprobs, _, guided_N, mask_NT, _ in calls:
         guided_NT = mask_NT & guided_N[:, None]
         under_guidance, plain = (new - logprobs.old_NT for new in (logprobs.new_guided_NT, logprobs.new_plain_NT))
@@ -203,8 +205,8 @@ def test_guide_is_grpo_bit_for_bit_when_nothing_was_guided(folder, tmp_path, swi
 def test_memory_settings_change_no_gradient(folder, setting):
     plain, saving = trainer(folder, f"run={folder}/a"), trainer(folder, f"run={folder}/b", setting)
     groups = plain.sample(1)
-    plain.update(groups, 1)
-    saving.update(groups, 1)
+    plain.engine.update(groups, 1)
+    saving.engine.update(groups, 1)
     for name, gradient in gradients(plain).items():
         torch.testing.assert_close(gradients(saving)[name], gradient, atol=2e-6, rtol=1e-3)
 
@@ -212,7 +214,7 @@ def test_memory_settings_change_no_gradient(folder, setting):
 def test_a_step_that_the_filter_empties_moves_nothing_and_is_logged(folder):
     trained = trainer(folder, "optimizer.weight_decay=0.1", correct=lambda problem, rollout: False)
     before = weights(trained)
-    metrics = trained.update(trained.sample(1), 1).metrics
+    metrics = trained.engine.update(trained.sample(1), 1).metrics
     assert metrics["optimizer_steps"] == 0
     assert all(torch.equal(weight, before[name]) for name, weight in weights(trained).items())
 
@@ -221,7 +223,7 @@ def test_without_the_filter_uniform_groups_still_step_the_optimizer_and_dilute_t
     settings = ("optimizer.weight_decay=0.1", "loss.filter_uniform=false", "guidance.trigger=never")
     all_wrong = trainer(folder, f"run={folder}/a", *settings, correct=lambda problem, rollout: False)
     before = weights(all_wrong)
-    metrics = all_wrong.update(all_wrong.sample(1), 1).metrics
+    metrics = all_wrong.engine.update(all_wrong.sample(1), 1).metrics
     assert metrics["optimizer_steps"] == 1
     assert metrics["grad_norm"] == 0
     assert not all(torch.equal(weight, before[name]) for name, weight in weights(all_wrong).items())
@@ -231,7 +233,7 @@ def test_without_the_filter_uniform_groups_still_step_the_optimizer_and_dilute_t
     for filtered in ("true", "false"):
         settings = (f"loss.filter_uniform={filtered}", "guidance.trigger=never", "problems_per_step=8")
         trained = trainer(folder, f"run={folder}/filter-{filtered}", *settings, correct=one_mixed)
-        norms[filtered] = trained.update(trained.sample(1), 1).metrics["grad_norm"]
+        norms[filtered] = trained.engine.update(trained.sample(1), 1).metrics["grad_norm"]
     assert norms["true"] == pytest.approx(8 * norms["false"], rel=1e-4)
 
 
@@ -241,7 +243,7 @@ def test_masked_truncated_rollouts_leave_the_loss(folder, monkeypatch):
     groups = trained.sample(1)
     finishes = [rollout.finish for group in groups for rollout in group.rollouts]
     assert "length" in finishes
-    trained.update(groups, 1)
+    trained.engine.update(groups, 1)
     kept = {
         rollout.token_ids
         for group in groups
@@ -296,7 +298,7 @@ def test_the_reference_policy_is_refreshed_on_time(folder):
 )
 def test_every_switch_changes_the_gradient_of_a_guided_step(folder, default_gradients, override):
     switched = trainer(folder, override)
-    switched.update(switched.sample(1), 1)
+    switched.engine.update(switched.sample(1), 1)
     assert any(not torch.equal(g, default_gradients[name]) for name, g in gradients(switched).items())
     if override == "loss.old_logprobs=sampler":  # cheaper, and the same but for rounding
         for name, gradient in gradients(switched).items():
@@ -311,7 +313,7 @@ def test_a_non_finite_loss_stops_before_the_optimizer_and_saves_the_batch(folder
         for group in trained.sample(1)
     ]
     with pytest.raises(update.NonFiniteLoss, match=r"Lower optimizer.learning_rate.*model.path") as error:
-        trained.update(groups, 1)
+        trained.engine.update(groups, 1)
     saved = trained.run.path / "non_finite_step_000001.jsonl"
     assert str(saved) in str(error.value)
     assert all("advantage" in json.loads(line) for line in saved.read_text().splitlines())
@@ -326,7 +328,7 @@ def test_lora_trains_the_adapter_only_and_merges_on_export(folder):
     trained.fit()
     assert all(torch.equal(weight, base[name]) for name, weight in weights(trained).items() if "lora" not in name)
     ids = torch.arange(6, 20)[None]
-    expected = trained.policy.model(ids).logits
+    expected = trained.engine.policy.model(ids).logits
     exported = folder / "exported"
     export_checkpoint(trained.run.path, exported)
     for path in (exported, trained.run.path / "model", trained.run.latest_checkpoint()):
@@ -374,12 +376,16 @@ def test_metrics_count_what_was_sampled_by_the_policy_that_sampled(folder, minib
     trained = trainer(folder, f"optimizer.problems_per_minibatch={minibatch}", correct=some_fail)
     groups = trained.sample(1)
     guided = [(group.problem, rollout) for group in groups for rollout in group.rollouts if rollout.guided]
-    plain_rows = [Row(trained.prompts.plain_ids(p), r.token_ids) for p, r in guided]
+    plain_rows = [Row(trained.engine.prompt_ids.prompts.plain_ids(p), r.token_ids) for p, r in guided]
     guided_rows = [Row(r.prompt_ids, r.token_ids) for _, r in guided]
     before = zip(
-        *(trained.update.scorer.score_all(trained.policy, rows) for rows in (plain_rows, guided_rows)), strict=True
+        *(
+            trained.engine.policy_update.scorer.score_all(trained.engine.policy, rows)
+            for rows in (plain_rows, guided_rows)
+        ),
+        strict=True,
     )
-    metrics = group_metrics(groups) | trained.update(groups, 1).metrics
+    metrics = group_metrics(groups) | trained.engine.update(groups, 1).metrics
     plain = [
         grade.correct for group in groups for r, grade in zip(group.rollouts, group.grades, strict=True) if not r.guided
     ]
@@ -463,7 +469,9 @@ def test_another_runs_lora_checkpoint_starts_from_its_merged_weights(folder):
     first.fit()
     second = trainer(folder, f"run={folder}/second", f"model.path={first.run.latest_checkpoint()}", "steps=1")
     ids = torch.arange(6, 20)[None]
-    torch.testing.assert_close(second.policy.model(ids).logits, first.policy.model(ids).logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        second.engine.policy.model(ids).logits, first.engine.policy.model(ids).logits, atol=1e-4, rtol=1e-4
+    )
     second.fit()
     assert (second.run.path / "model/model.safetensors").exists()
 
@@ -570,7 +578,7 @@ def test_an_entropy_bonus_and_a_kl_penalty_keep_the_rows_whose_advantage_is_0(fo
         trained = trainer(folder, f"run={folder}/{extra}", extra, "loss.filter_uniform=false", correct=lambda *_: False)
         rows = [
             row
-            for batch in build_minibatches(trained.sample(1), trained.recipe, trained.prompt_ids)
+            for batch in build_minibatches(trained.sample(1), trained.recipe, trained.engine.prompt_ids)
             for row in batch.rows
         ]
         assert bool(rows) is kept
@@ -581,7 +589,7 @@ def test_a_gradient_that_is_not_finite_stops_the_step_though_the_loss_is(folder,
     groups, before = trained.sample(1), weights(trained)
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda parameters, norm: torch.tensor(float("nan")))
     with pytest.raises(update.NonFiniteLoss, match=r"gradient norm nan\. The optimizer was not stepped"):
-        trained.update(groups, 1)
+        trained.engine.update(groups, 1)
     assert all(torch.equal(weight, before[name]) for name, weight in weights(trained).items())
 
 
@@ -589,21 +597,23 @@ def test_ratios_and_mismatch_are_counted_once_a_rollout_whatever_the_epochs(fold
     logs = []
     for epochs in (1, 2):
         trained = trainer(folder, f"run={folder}/{epochs}", f"optimizer.epochs={epochs}")
-        logs.append(trained.update(trained.sample(1), 1).metrics)
+        logs.append(trained.engine.update(trained.sample(1), 1).metrics)
     for key in ("ratio/mean", "ratio/effective_sample_size", "guidance/reliance", "mismatch/max", "mismatch/mean"):
         assert logs[0][key] == logs[1][key]
 
 
 def test_the_samplers_own_log_probs_are_not_compared_with_themselves(folder):
     trained = trainer(folder, "loss.old_logprobs=sampler")
-    assert not any(key.startswith("mismatch") for key in trained.update(trained.sample(1), 1).metrics)
+    assert not any(key.startswith("mismatch") for key in trained.engine.update(trained.sample(1), 1).metrics)
 
 
 def test_what_is_logged_of_several_optimizer_steps_is_their_mean(folder, monkeypatch):
     trained = trainer(folder, "optimizer.problems_per_minibatch=2", "optimizer.epochs=2", correct=coin)
-    original, steps = trained.update._optimizer_step, []
-    monkeypatch.setattr(trained.update, "_optimizer_step", lambda *a: steps.append(original(*a)) or steps[-1])
-    metrics = trained.update(trained.sample(1), 1).metrics
+    original, steps = trained.engine.policy_update._optimizer_step, []
+    monkeypatch.setattr(
+        trained.engine.policy_update, "_optimizer_step", lambda *a: steps.append(original(*a)) or steps[-1]
+    )
+    metrics = trained.engine.update(trained.sample(1), 1).metrics
     assert len(steps) == metrics["optimizer_steps"] > 1
     for key in ("loss", "grad_norm"):
         assert metrics[key] == pytest.approx(sum(step[key] for step in steps) / len(steps))
@@ -659,7 +669,7 @@ def test_advantages_are_written_for_the_rollouts_that_the_loss_counts_and_for_no
     fail, solve = groups[0], replace(groups[1], grades=(Grade(1.0, True), *groups[1].grades[1:]))
     fail = replace(fail, grades=tuple(Grade(0.0, False) for _ in fail.grades))
     solve = replace(solve, grades=(Grade(1.0, True), *(Grade(0.0, False) for _ in solve.grades[1:])))
-    updated = trained.update([fail, solve], 1)
+    updated = trained.engine.update([fail, solve], 1)
     trained.log.rollouts(1, [fail, solve], updated)
     advantages = {(row["problem_id"], row["index"]): row["advantage"] for row in trained.run.read("rollouts.jsonl")}
     assert all(advantages[fail.problem.id, i] is None for i in range(len(fail.rollouts)))
@@ -759,14 +769,14 @@ def test_where_no_rollout_counts_nothing_moves(folder, settings):
     trained = trainer(folder, *settings, "optimizer.weight_decay=0.1", correct=correct)
     before = weights(trained)
     groups = [replace(g, rollouts=tuple(replace(r, finish="length") for r in g.rollouts)) for g in trained.sample(1)]
-    assert trained.update(groups, 1).metrics["optimizer_steps"] == 0
+    assert trained.engine.update(groups, 1).metrics["optimizer_steps"] == 0
     assert all(torch.equal(weight, before[name]) for name, weight in weights(trained).items())
 
 
 def test_lora_trains_in_bfloat16(folder):
     trained = trainer(folder, "model.lora.rank=4", "model.dtype=bfloat16")
-    frozen = [weight for name, weight in trained.policy.model.named_parameters() if "base_layer" in name]
-    assert trained.update.scorer.share_prompts
+    frozen = [weight for name, weight in trained.engine.policy.model.named_parameters() if "base_layer" in name]
+    assert trained.engine.policy_update.scorer.share_prompts
     assert {weight.dtype for weight in frozen} == {torch.bfloat16}
     run_steps(trained, 1)
     assert trained.run.read("metrics.jsonl")[0]["grad_norm"] > 0

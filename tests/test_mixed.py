@@ -144,8 +144,11 @@ def test_graders_of_all_domains_work_side_by_side_and_what_outlasts_its_limit_is
 
 @pytest.mark.e2e
 def test_the_recipe_of_the_three_domains_trains_for_two_steps_with_metrics_for_each(mixed, pool, tmp_path):
-    local = pytest.importorskip("guide_rl.trainers.local")
+    pytest.importorskip("torch")
     from tiny_models import tiny_model, tiny_tokenizer
+
+    from guide_rl.trainers.engine import engine_of
+    from guide_rl.trainers.trainer import Trainer
 
     guided = [replace(problem, guidance="Think.") for problem in load_problems(mixed)]
     save_problems(tmp_path / "train.jsonl", guided)
@@ -162,9 +165,8 @@ def test_the_recipe_of_the_three_domains_trains_for_two_steps_with_metrics_for_e
     settings += ["optimizer.problems_per_minibatch=4", "prompts.system=none"]
     recipe = read_recipe(TrainRecipe, ROOT / "recipes/mixed.yaml", settings)
     run = RunFolder.create(recipe.run, write_recipe(recipe))
-    trainer = local.LocalTrainer(
-        recipe, run, None, Progress(2, console=Console(quiet=True)), Scripted(pool, hard="math")
-    )
+    progress = Progress(2, console=Console(quiet=True))
+    trainer = Trainer(recipe, run, None, progress, Scripted(pool, hard="math"), engine_of(recipe, run, None))
     with Interrupts() as interrupts:
         trainer.step(interrupts)
         trainer.step(interrupts)

@@ -17,8 +17,9 @@ from toy_run import recipe, trainer, write_inputs
 from guide_rl.interrupts import Interrupts
 from guide_rl.recipes import write_recipe
 from guide_rl.run_folder import DiskFull, RunFolder
-from guide_rl.trainers.local import LocalTrainer, inputs, may_change, train
-from guide_rl.trainers.update import NonFiniteLoss, PolicyUpdate
+from guide_rl.trainers.engine import NonFiniteLoss
+from guide_rl.trainers.trainer import Trainer, inputs, may_change, train
+from guide_rl.trainers.update import PolicyUpdate
 
 SETTINGS = (
     "steps=5",
@@ -65,7 +66,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(folder, whole, monkeypatch, stop
     name = f"stopped-{step}-{phase}"
     stopped = trainer(folder, *settings(folder, name))
     method = {"sample": "sample", "update": "__call__", "evaluate": "_evaluate_if_due"}[phase]
-    owner = PolicyUpdate if phase == "update" else LocalTrainer
+    owner = PolicyUpdate if phase == "update" else Trainer
     original = getattr(owner, method)
 
     def interrupted(*arguments):
@@ -299,7 +300,7 @@ def test_kill_9_at_any_moment_of_a_real_run_resumes_to_the_same_bits(folder):
 
 def test_a_new_run_that_fails_before_its_first_step_leaves_its_folder_free(folder, tmp_path, monkeypatch):
     settings = recipe(folder, f"run={tmp_path}/run", "steps=1")
-    monkeypatch.setattr(LocalTrainer, "sample", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(Trainer, "sample", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(settings)
     assert not (tmp_path / "run").exists()
@@ -367,16 +368,16 @@ def test_what_a_checkpoint_knows_comes_back(folder, whole):
 @pytest.mark.parametrize("where", ["weights", "memory"])
 def test_a_step_that_breaks_in_its_update_is_not_saved(folder, monkeypatch, where):
     stopped = trainer(folder, *settings(folder, f"broken-{where}"), "checkpoints.keep_last=1")
-    original = stopped.update.optimizer.step
+    original = stopped.engine.policy_update.optimizer.step
 
     def breaks():
         original()
         if stopped.step_done == 2:
             if where == "memory":
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            next(iter(stopped.update.parameters)).data.fill_(float("inf"))
+            next(iter(stopped.engine.policy_update.parameters)).data.fill_(float("inf"))
 
-    monkeypatch.setattr(stopped.update.optimizer, "step", breaks)
+    monkeypatch.setattr(stopped.engine.policy_update.optimizer, "step", breaks)
     expected = {
         "weights": (NonFiniteLoss, "weights are no longer finite"),
         "memory": (MemoryError, "lower optimizer.tokens"),

@@ -12,7 +12,8 @@ from guide_rl.config import TrainRecipe
 from guide_rl.progress import Progress
 from guide_rl.recipes import read_recipe, write_recipe
 from guide_rl.run_folder import RunFolder
-from guide_rl.trainers.local import LocalTrainer
+from guide_rl.trainers.engine import engine_of
+from guide_rl.trainers.trainer import Trainer
 from guide_rl.types import Grade, Problem, Rollout
 
 RECIPE = """
@@ -87,14 +88,14 @@ def recipe(folder: Path, *overrides: str) -> TrainRecipe:
     return read_recipe(TrainRecipe, toy_recipe_file(folder, folder), overrides)
 
 
-def trainer(folder: Path, *overrides: str, correct=some_fail, resume: bool = False) -> LocalTrainer:
+def trainer(folder: Path, *overrides: str, correct=some_fail, resume: bool = False) -> Trainer:
     """The real trainer, set up in `folder`."""
     return trainer_of(recipe(folder, *overrides), correct=correct, resume=resume)
 
 
-def trainer_of(settings: TrainRecipe, *, correct=some_fail, resume: bool = False) -> LocalTrainer:
+def trainer_of(settings: TrainRecipe, *, correct=some_fail, resume: bool = False) -> Trainer:
     """The real trainer of a recipe."""
     run = RunFolder.open(settings.run) if resume else RunFolder.create(settings.run, write_recipe(settings))
     checkpoint = run.rewind() if resume else None
     progress = Progress(settings.steps, console=Console(quiet=True))
-    return LocalTrainer(settings, run, checkpoint, progress, ToyGrader(correct))
+    return Trainer(settings, run, checkpoint, progress, ToyGrader(correct), engine_of(settings, run, checkpoint))

@@ -8,12 +8,12 @@ import torch
 
 from guide_rl.config import GradingConfig, TrainRecipe
 from guide_rl.graders.pool import GraderPool, check_answers
-from guide_rl.policy import Policy, load_policy, pick_device, precision
+from guide_rl.policy import Policy, precision
 from guide_rl.progress import duration
-from guide_rl.prompts import Prompts
 from guide_rl.recipes import write_recipe
 from guide_rl.run_folder import RunFolder
-from guide_rl.samplers.causal_lm import CausalLM
+from guide_rl.trainers.engine import engine_of
+from guide_rl.trainers.local import LocalEngine
 from guide_rl.trainers.problem_sets import held_out_problems, training_problems
 from guide_rl.trainers.run_log import check_trackers
 from guide_rl.types import Problem
@@ -29,13 +29,12 @@ def dry_run(recipe: TrainRecipe) -> str:
         ValueError, OSError: what `guide train` would stop with while setting up (model, problems, prompts).
     """
     check_trackers(recipe)
-    device = pick_device(recipe.model)
-    policy = load_policy(replace(recipe.model, gradient_checkpointing=False), device=device, seed=recipe.seed)
-    prompts = Prompts(policy.tokenizer, recipe.prompts)
     notes: list[str] = []
-    lm = CausalLM(policy.model)
-    problems = training_problems(recipe, prompts, lm, notes.append)
-    held_out_problems(recipe, prompts, lm, notes.append)
+    plain = replace(recipe, model=replace(recipe.model, gradient_checkpointing=False))
+    with engine_of(plain, RunFolder(recipe.run), None) as engine:
+        problems = training_problems(recipe, engine, notes.append)
+        held_out_problems(recipe, engine, notes.append)
+    prompts = engine.prompt_ids.prompts
     shown = next((problem for problem in problems if problem.guidance is not None), problems[0])
     parts = [
         "# The recipe\n",
@@ -51,10 +50,13 @@ def dry_run(recipe: TrainRecipe) -> str:
         "\n# Problems\n",
         *(f"{note}\n" for note in notes),
         _graders_at_work(problems[:CHECKED_ANSWERS], recipe.grading),
-        "\n# Estimates\n",
-        memory_estimate(policy, recipe, max(lengths)),
-        time_estimate(policy, recipe, median(lengths)),
     ]
+    if isinstance(engine, LocalEngine):
+        estimates = (
+            memory_estimate(engine.policy, recipe, max(lengths)),
+            time_estimate(engine.policy, recipe, median(lengths)),
+        )
+        parts += ["\n# Estimates\n", *estimates]
     return "".join(parts)
 
 

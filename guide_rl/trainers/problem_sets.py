@@ -8,13 +8,11 @@ from guide_rl.config import TrainRecipe
 from guide_rl.problems import load_problems
 from guide_rl.problems.points import POINTS
 from guide_rl.prompts import Prompts
-from guide_rl.samplers.causal_lm import CausalLM
+from guide_rl.trainers.engine import Engine
 from guide_rl.types import Problem
 
 
-def training_problems(
-    recipe: TrainRecipe, prompts: Prompts, lm: CausalLM, note: Callable[[str], None]
-) -> list[Problem]:
+def training_problems(recipe: TrainRecipe, engine: Engine, note: Callable[[str], None]) -> list[Problem]:
     """The training problems that fit the prompt limit of the recipe and the model; `note` gets the counts.
 
     Raises:
@@ -22,8 +20,8 @@ def training_problems(
             prompts that leave the model no room for a rollout.
     """
     path, trigger = recipe.problems.train, recipe.guidance.trigger
-    problems, longest = _fitting(path, prompts, note, guided=trigger != "never")
-    lm.check_length(longest, recipe.sampling.max_tokens)
+    problems, longest = _fitting(path, engine.prompt_ids.prompts, note, guided=trigger != "never")
+    engine.check_length(longest, recipe.sampling.max_tokens)
     if len(problems) < recipe.problems_per_step:
         raise ValueError(
             f"problems_per_step is {recipe.problems_per_step} but {path} has only {len(problems)} problems that fit; "
@@ -48,16 +46,14 @@ def training_problems(
     return problems
 
 
-def held_out_problems(
-    recipe: TrainRecipe, prompts: Prompts, lm: CausalLM, note: Callable[[str], None]
-) -> list[Problem]:
+def held_out_problems(recipe: TrainRecipe, engine: Engine, note: Callable[[str], None]) -> list[Problem]:
     """The evaluation problems that fit, without guidance; none where the recipe evaluates nothing."""
     path, evaluation = recipe.problems.evaluation, recipe.evaluation
     if path is None or evaluation.every == 0:
         return []
-    problems, longest = _fitting(path, prompts, note, guided=False)
+    problems, longest = _fitting(path, engine.prompt_ids.prompts, note, guided=False)
     knob = "sampling.max_tokens" if evaluation.max_tokens is None else "evaluation.max_tokens"
-    lm.check_length(longest, evaluation.max_tokens or recipe.sampling.max_tokens, knob=knob)
+    engine.check_length(longest, evaluation.max_tokens or recipe.sampling.max_tokens, knob=knob)
     return problems
 
 

@@ -10,7 +10,7 @@ from guide_rl.config import TrainRecipe
 from guide_rl.metrics import Metrics
 from guide_rl.progress import Progress
 from guide_rl.run_folder import RunFolder, problem_line, rollout_line
-from guide_rl.trainers.update import Updated
+from guide_rl.trainers.engine import Updated
 from guide_rl.types import Group, Problem
 
 MOST_BYTES = 4

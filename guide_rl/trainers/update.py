@@ -8,7 +8,7 @@ detached log-probs (the policy has not moved yet); all rows of a problem share o
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,28 +24,12 @@ from guide_rl.metrics import Metrics
 from guide_rl.policy import Policy, explain_out_of_memory
 from guide_rl.run_folder import RunFolder
 from guide_rl.trainers.critic import Critic
+from guide_rl.trainers.engine import NonFiniteLoss, Updated
 from guide_rl.trainers.minibatches import Minibatch, RatioLog, TrainRow, build_minibatches
 from guide_rl.trainers.old_logprobs import fill_old_logprobs, log_untrained_guided_rows
 from guide_rl.trainers.reference import Reference
 from guide_rl.trainers.schedule import learning_rate
-from guide_rl.types import Group, Problem, RolloutKey
-
-
-class NonFiniteLoss(FloatingPointError):
-    """The loss, the gradient or what the optimizer made of the weights is NaN or infinite; nothing of the step is saved."""
-
-
-@dataclass(frozen=True)
-class Updated:
-    """What the update of a step says."""
-
-    metrics: Metrics
-    """Loss, gradient norm, clip fraction, ratios of guided rollouts, mismatch of the sampler."""
-    advantages: dict[RolloutKey, float]
-    """The advantages of the rollouts that the loss counts; the mean over its tokens where a critic gives them."""
-    ratios: dict[RolloutKey, list[float]]
-    """The importance ratio of every guided rollout, token by token: before the update, or, with the sampler's old log-probs, at
-    the rollout's first pass in it."""
+from guide_rl.types import Group, Problem
 
 
 class PolicyUpdate:
