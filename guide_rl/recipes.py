@@ -6,6 +6,7 @@ field, what is wrong with it, and what to write.
 
 import argparse
 import dataclasses
+import json
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -21,6 +22,7 @@ from jsonargparse import (
     ArgumentParser,
     DefaultHelpFormatter,
     Namespace,
+    get_loader,
     set_parsing_settings,
 )
 
@@ -93,6 +95,8 @@ def parse_recipe(
     fields = fields_of(kind)
     for path in paths:
         _check_names(fields, _file_values(path), f"{path}: ")
+    files = [get_loader("yaml")(Path(path).read_text(encoding="utf-8")) for path in paths]
+    overrides = _whole_mappings(files, overrides, fields)
     _check_names(fields, _override_values(overrides, fields), "")
     arguments: list[str] = [f"--recipe={path}" for path in paths] + [f"--{override}" for override in overrides]
     try:
@@ -199,6 +203,55 @@ def _override_values(overrides: Sequence[str], fields: Mapping[str, Any]) -> dic
         except yaml.YAMLError:
             values[name] = text
     return values
+
+
+def _whole_mappings(
+    files: Sequence[Mapping[str, Any]], overrides: Sequence[str], fields: Mapping[str, Any]
+) -> list[str]:
+    """The overrides, with one for all of each mapping of free keys; what a later file or override says of a key wins.
+
+    Such fields are `verl`, `vllm`, `chat.parameters`; `verl.trainer.nnodes=2` sets one key in them. Keys with dots are split.
+    """
+    free = [name for name, hint in fields.items() if hint == dict[str, Any]]
+    whole: dict[str, dict[str, Any]] = {}
+    for values in files:
+        for name in free:
+            value: Any = values
+            for key in name.split("."):
+                value = value.get(key) if isinstance(value, Mapping) else None
+            if isinstance(value, Mapping):
+                _set_key(whole, [name], value)
+    rest = []
+    for override in overrides:
+        name, _, text = override.partition("=")
+        field = next((field for field in free if f"{name}.".startswith(f"{field}.")), None)
+        try:
+            value = get_loader("yaml")(text)
+        except yaml.YAMLError:
+            value = text
+        if field is None or (name == field and not isinstance(value, Mapping)):
+            rest.append(override)
+        elif name == field:
+            whole.pop(field, None)
+            _set_key(whole, [field], value)
+        else:
+            _set_key(whole, [field, *name.removeprefix(f"{field}.").split(".")], value)
+    return rest + [f"{name}={json.dumps(value, default=str)}" for name, value in whole.items()]
+
+
+def _set_key(mapping: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set what stands at a path of keys; of a mapping each key, with its dots split."""
+    for key in path[:-1]:
+        if not isinstance(mapping.get(key), dict):
+            mapping[key] = {}
+        mapping = mapping[key]
+    if not isinstance(value, Mapping):
+        mapping[path[-1]] = value
+        return
+    if not value or not isinstance(mapping.get(path[-1]), dict):
+        mapping[path[-1]] = {}
+    for key, inner in value.items():
+        _set_key(mapping[path[-1]], str(key).split("."), inner)
 
 
 def _check_names(fields: Mapping[str, Any], values: Mapping[Any, Any], where: str, prefix: str = "") -> None:

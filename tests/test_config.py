@@ -144,6 +144,7 @@ def test_overrides_win_over_the_file(small):
         ("prompts.guided_template={question}", "prompts.guided_template", "{guidance} exactly once"),
         ("prompts.system=thought_soluton", "prompts.system", "none, thought_solution"),
         ("model.lora.rank=0", "model.lora.rank", "at least 1"),
+        ("verl.trainer.nnodes=2", "verl", "set engine to verl"),
     ],
 )
 def test_contradictions_fail_while_parsing_with_the_field_and_the_remedy(small, capsys, override, field, remedy):
@@ -163,3 +164,44 @@ def test_learning_rates_rise_and_fall_as_the_schedule_says(small):
     assert [learning_rate(cosine, step) for step in (3, 8)] == pytest.approx([1.0, 0.5])
     constant = read_recipe(TrainRecipe, small, settings)
     assert [learning_rate(constant, step) for step in (1, 2, 12)] == [0.5, 1.0, 1.0]
+
+
+def test_keys_of_free_mappings_are_set_one_by_one_and_keep_what_the_files_say(small, tmp_path):
+    cluster = tmp_path / "cluster.yaml"
+    cluster.write_text(
+        "engine: verl\nverl: {trainer.nnodes: 2, trainer: {n_gpus_per_node: 4}, actor: {lr: 1e-6, +new: {a: b}}}\n"
+    )
+    recipe = read_recipe(
+        TrainRecipe,
+        [small, cluster],
+        ["verl.trainer.nnodes=3", "verl.actor.lr=2e-6", "verl.+actor.tags=[x, 1]", "verl.rollout={stop: null}"],
+    )
+    assert recipe.verl == {
+        "trainer": {"nnodes": 3, "n_gpus_per_node": 4},
+        "actor": {"lr": 2e-6, "+new": {"a": "b"}},
+        "+actor": {"tags": ["x", 1]},
+        "rollout": {"stop": None},
+    }
+    assert read_recipe(TrainRecipe, [small, cluster]).verl["actor"]["lr"] == 1e-6
+    assert read_recipe(TrainRecipe, [small, cluster], ["verl={}", "engine=local"]).verl == {}
+
+
+def test_a_later_file_replaces_the_keys_that_it_names_in_a_free_mapping(small, tmp_path):
+    for name, text in (("a", "{trainer: {nnodes: 1, device: cuda}}"), ("b", "{trainer: {nnodes: 2}}")):
+        (tmp_path / name).write_text(f"engine: verl\nverl: {text}\n")
+    recipe = read_recipe(TrainRecipe, [small, tmp_path / "a", tmp_path / "b"])
+    assert recipe.verl == {"trainer": {"nnodes": 2, "device": "cuda"}}
+
+
+def test_free_mappings_of_other_stages_take_single_keys_too(tmp_path):
+    path = tmp_path / "evaluate.yaml"
+    path.write_text("models: {a: m}\nbenchmarks: {b: c.jsonl}\nsampler: vllm\nvllm: {seed: 1}\n")
+    recipe = read_recipe(EvaluateRecipe, path, ["vllm.tensor_parallel_size=2"])
+    assert recipe.vllm == {"seed": 1, "tensor_parallel_size": 2}
+
+
+@pytest.mark.parametrize("override", ["verl=3", "verl=[a]", "verl=null", "verl"])
+def test_what_is_no_mapping_of_settings_is_refused(small, capsys, override):
+    with pytest.raises(SystemExit):
+        main(["train", str(small), "engine=verl", override])
+    assert "verl" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """`guide train`: sampling, guidance, grading, objective, optimizer, budget, evaluation."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from guide_rl.config.checks import require, require_range
 from guide_rl.config.shared import CheckpointsConfig, GradingConfig, ModelConfig, PromptsConfig
@@ -259,12 +259,16 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """`guide train`: Guide-GRPO, Guide-PPO or what they are compared with, on one device."""
+    """`guide train`: Guide-GRPO, Guide-PPO or what they are compared with, on one device or, with engine verl, on a cluster."""
 
     model: ModelConfig
     problems: ProblemsConfig
     run: str = "runs/train"
     """The run folder; must not hold a run yet."""
+    engine: Literal["local", "verl"] = "local"
+    """What trains and samples: this process on one device, or verl's workers on a Ray cluster."""
+    verl: dict[str, Any] = field(default_factory=dict)
+    """For engine verl: settings of verl's own, which win over what the other fields come to, such as {trainer: {nnodes: 2}}; also verl.trainer.nnodes=2. A key with + in front is added to those that verl knows."""
     seed: int = 0
     """Seed of everything random: data order, sampling, new weights."""
     steps: int = 400
@@ -288,6 +292,10 @@ class TrainRecipe:
 
     def __post_init__(self) -> None:
         require_range(self, lambda v: v >= 1, "at least 1", "steps", "problems_per_step")
+        require(
+            self.engine == "verl" or not self.verl,
+            "verl holds settings of engine verl; set engine to verl, or drop them (verl={})",
+        )
         require_range(self, lambda v: 0 <= v < 2**63, "from 0 to below 2**63", "seed")
         minibatch = self.optimizer.problems_per_minibatch
         require(

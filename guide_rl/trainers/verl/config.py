@@ -1,0 +1,349 @@
+"""A recipe -> verl's configuration.
+
+Guide's own loop decides what is sampled, guided, graded, evaluated, logged and saved, and gives verl's workers the loss. So
+verl's configuration describes the cluster, the models, their optimizers and micro-batches, and the rollout servers; what else
+verl could do by itself (its data, rewards, advantages, validation, logging) stays unused. `MAPPED`, `OURS` and `REFUSALS` say
+what becomes of every field of a recipe.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from guide_rl.config import TrainRecipe
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+ACTOR, ROLLOUT, CRITIC = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "critic"
+
+MAPPED: dict[str, str] = {
+    "engine": "that there is one",
+    "verl": "laid over all the rest",
+    "seed": f"{ROLLOUT}.seed, {ACTOR}.fsdp_config.seed, {CRITIC}.fsdp.seed",
+    "steps": f"trainer.total_training_steps, {ACTOR}.optim.total_training_steps",
+    "problems_per_step": f"data.train_batch_size, {ACTOR}.ppo_mini_batch_size",
+    "model.path": "actor_rollout_ref.model.path, critic.model.path",
+    "model.dtype": f"{ACTOR}.fsdp_config.mixed_precision (ref, critic too), {ROLLOUT}.dtype",
+    "model.gradient_checkpointing": "actor_rollout_ref.model.enable_gradient_checkpointing, critic's too",
+    "model.trust_remote_code": "actor_rollout_ref.model.trust_remote_code, critic's too",
+    "prompts.max_tokens": f"data.max_prompt_length, {ROLLOUT}.max_model_len",
+    "sampling.k": f"{ROLLOUT}.n",
+    "sampling.temperature": f"{ROLLOUT}.temperature",
+    "sampling.max_tokens": f"data.max_response_length, {ROLLOUT}.max_model_len",
+    "sampling.batch_size": f"{ROLLOUT}.max_num_seqs (of each server)",
+    "loss.advantages": "algorithm.adv_estimator, critic.enable",
+    "loss.beta": f"{ACTOR}.use_kl_loss, {ACTOR}.kl_loss_coef",
+    "loss.entropy_coef": f"{ACTOR}.entropy_coeff, {ACTOR}.calculate_entropy",
+    "critic.learning_rate": "critic.optim.lr",
+    "critic.clip": "critic.cliprange_value",
+    "optimizer.learning_rate": f"{ACTOR}.optim.lr",
+    "optimizer.schedule": f"{ACTOR}.optim.lr_scheduler_type",
+    "optimizer.warmup_steps": f"{ACTOR}.optim.lr_warmup_steps",
+    "optimizer.weight_decay": f"{ACTOR}.optim.weight_decay, critic's too",
+    "optimizer.betas": f"{ACTOR}.optim.betas, critic's too",
+    "optimizer.max_grad_norm": f"{ACTOR}.optim.clip_grad, critic's too",
+    "optimizer.epochs": f"{ACTOR}.ppo_epochs",
+    "optimizer.problems_per_minibatch": f"{ACTOR}.ppo_mini_batch_size",
+    "optimizer.tokens_per_microbatch": f"{ACTOR}.ppo_max_token_len_per_gpu; ref's, critic's and those of log-probs too",
+    "evaluation.max_tokens": f"data.max_response_length, {ROLLOUT}.max_model_len",
+}
+"""Recipe field -> the keys of verl's that it sets."""
+
+_OURS = """
+    run log_ratios trackers
+    problems.train problems.evaluation problems.require_guidance
+    budget.rollouts budget.tokens
+    prompts.system prompts.guided_template prompts.chat_template prompts.too_long
+    sampling.refill sampling.stop
+    guidance.trigger guidance.k_guided guidance.keep_guided guidance.ladder guidance.dropout guidance.anneal_steps
+    grading.workers grading.timeout_s grading.memory_mb grading.run_untrusted_code_without_sandbox grading.truncated
+    loss.correct_weight loss.normalize_std loss.baseline loss.filter_uniform loss.guided_ratio loss.ratio_cap
+    loss.ratio_level loss.clip_low loss.clip_high loss.clip_guided loss.reshape loss.reshape_constant
+    loss.reshape_percentile loss.reshape_as loss.aggregation loss.group_scale loss.kl_rows loss.old_logprobs
+    critic.gamma critic.lam critic.coef critic.warmup_steps critic.rows critic.whiten
+    evaluation.every evaluation.samples evaluation.top_p evaluation.top_k
+    checkpoints.every checkpoints.keep_last
+"""
+OURS = frozenset(_OURS.split())
+"""Recipe fields that Guide's own loop and loss honour, the same for every engine (`critic.coef`: of a shared backbone)."""
+
+REFUSALS: dict[str, tuple[Callable[[TrainRecipe], bool], str]] = {
+    "model.device": (
+        lambda recipe: recipe.model.device == "cpu",
+        "is cpu, and verl's workers run on accelerators; leave it auto, or set engine to local",
+    ),
+    "model.lora": (
+        lambda recipe: recipe.model.lora is not None,
+        "is not carried over to verl's workers; leave it null, or set engine to local",
+    ),
+    "loss.guided_ratio": (
+        lambda recipe: recipe.loss.guided_ratio == "in_context",
+        "is in_context, and the workers see the plain prompt only in the update; set it to sampling, or engine to local",
+    ),
+    "loss.reference_every": (
+        lambda recipe: recipe.loss.reference_every is not None,
+        "would refresh the reference policy, which verl's workers keep as it was loaded; leave it null, or set engine to local",
+    ),
+    "critic.backbone": (
+        lambda recipe: recipe.loss.advantages == "gae" and recipe.critic.backbone == "shared",
+        "is shared, and verl's critic is a model of its own; set it to own, or engine to local",
+    ),
+    "optimizer.schedule": (
+        lambda recipe: recipe.optimizer.schedule == "linear",
+        "is linear, which verl's workers do not have; set it to constant or cosine, or engine to local",
+    ),
+    "optimizer.warmup_steps": (
+        lambda recipe: recipe.optimizer.warmup_steps > 0 and recipe.optimizer.schedule == "cosine",
+        "before a cosine gives other learning rates in verl's workers (they are one step ahead after the warm-up); set it to "
+        "0, or optimizer.schedule to constant, or engine to local",
+    ),
+}
+"""Recipe field -> when engine verl cannot honour it, and what to say then."""
+
+FSDP_REFUSALS: dict[str, tuple[Callable[[TrainRecipe], bool], str]] = {
+    "model.dtype": (
+        lambda recipe: recipe.model.dtype == "float32",
+        "float32 is carried over to FSDP only; set it to auto, or leave verl.model_engine at dp",
+    ),
+    "optimizer.schedule": (
+        lambda recipe: recipe.optimizer.schedule != "constant",
+        "is carried over to FSDP only; set it to constant, or leave verl.model_engine at dp",
+    ),
+    "optimizer.warmup_steps": (
+        lambda recipe: recipe.optimizer.warmup_steps > 0,
+        "is carried over to FSDP only; set it to 0, or leave verl.model_engine at dp",
+    ),
+    "optimizer.betas": (
+        lambda recipe: recipe.optimizer.betas != (0.9, 0.999),
+        "are carried over to FSDP only; leave them, or verl.model_engine at dp",
+    ),
+}
+"""The same for model engines other than FSDP: `verl.model_engine=megatron` and its like."""
+
+
+def refused(recipe: TrainRecipe) -> list[str]:
+    """What engine verl cannot honour in a recipe: a sentence each, with the field and what to do."""
+    checks = [*REFUSALS.items()] + [*FSDP_REFUSALS.items()] * (not _fsdp(recipe))
+    return [f"{field} {why}" for field, (applies, why) in checks if applies(recipe)]
+
+
+def verl_config(recipe: TrainRecipe) -> "DictConfig":
+    """verl's configuration for a recipe: verl's defaults, then what the recipe says, then its `verl` mapping.
+
+    Raises:
+        ValueError: the recipe asks for what verl cannot do, verl has no such key, or verl (or its hydra) is not there.
+    """
+    if errors := refused(recipe):
+        raise ValueError("engine verl: " + "; ".join(errors))
+    config = _defaults(_model_engine(recipe))
+    for key, value in derived(recipe).items():
+        set_key(config, key, value)
+    for key, value in flat({**recipe.verl, "model_engine": _model_engine(recipe)}, config):
+        set_key(config, key, value)
+    from omegaconf import OmegaConf
+
+    made = OmegaConf.create(config)
+    _check_room(recipe, made)
+    OmegaConf.set_struct(made, True)
+    return made
+
+
+def as_yaml(recipe: TrainRecipe) -> str:
+    """verl's configuration for a recipe, interpolations resolved, as YAML."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(verl_config(recipe), resolve=True)
+
+
+def derived(recipe: TrainRecipe) -> dict[str, Any]:
+    """The keys of verl's that the recipe's own fields set, with dots."""
+    optimizer, longest = recipe.optimizer, _longest_rollout(recipe)
+    model = {
+        "path": recipe.model.path,
+        "trust_remote_code": recipe.model.trust_remote_code,
+        "enable_gradient_checkpointing": recipe.model.gradient_checkpointing,
+    }
+    steps_of_optimizer = {
+        "total_training_steps": recipe.steps,
+        "weight_decay": optimizer.weight_decay,
+        "betas": list(optimizer.betas),
+        "clip_grad": optimizer.max_grad_norm,
+    }
+    tokens = optimizer.tokens_per_microbatch
+    keys = {
+        "data.train_batch_size": recipe.problems_per_step,
+        "data.max_prompt_length": recipe.prompts.max_tokens,
+        "data.max_response_length": longest,
+        **_below("actor_rollout_ref.model", model),
+        f"{ACTOR}.ppo_mini_batch_size": optimizer.problems_per_minibatch or recipe.problems_per_step,
+        f"{ACTOR}.ppo_epochs": optimizer.epochs,
+        f"{ACTOR}.use_dynamic_bsz": True,
+        f"{ACTOR}.ppo_max_token_len_per_gpu": tokens,
+        f"{ACTOR}.use_kl_loss": recipe.loss.beta > 0,
+        f"{ACTOR}.kl_loss_coef": recipe.loss.beta,
+        f"{ACTOR}.entropy_coeff": recipe.loss.entropy_coef,
+        f"{ACTOR}.calculate_entropy": recipe.loss.entropy_coef > 0,
+        **_below(f"{ACTOR}.optim", steps_of_optimizer | _schedule(recipe)),
+        f"{ROLLOUT}.name": "vllm",
+        f"{ROLLOUT}.n": recipe.sampling.k,
+        f"{ROLLOUT}.seed": recipe.seed,
+        f"{ROLLOUT}.temperature": recipe.sampling.temperature,
+        f"{ROLLOUT}.max_model_len": recipe.prompts.max_tokens + longest,
+        f"{ROLLOUT}.max_num_seqs": recipe.sampling.batch_size,
+        f"{ROLLOUT}.calculate_log_probs": True,
+        f"{ROLLOUT}.dtype": "float32" if recipe.model.dtype == "float32" else "bfloat16",
+        "algorithm.adv_estimator": "gae" if recipe.loss.advantages == "gae" else "grpo",
+        "critic.enable": recipe.loss.advantages == "gae",
+        **_below("critic.model", model),
+        **_below("critic.optim", steps_of_optimizer | {"lr": recipe.critic.learning_rate}),
+        "critic.ppo_max_token_len_per_gpu": tokens,
+        "critic.+ppo_infer_max_token_len_per_gpu": tokens,
+        "critic.cliprange_value": math.inf if recipe.critic.clip is None else recipe.critic.clip,
+        "trainer.total_training_steps": recipe.steps,
+        **UNUSED,
+    }
+    if not _fsdp(recipe):
+        return keys
+    keys |= {f"{ACTOR}.strategy": "fsdp2", "critic.strategy": "fsdp2"}
+    precision = "fp32" if recipe.model.dtype == "float32" else "bf16"
+    for section in (f"{ACTOR}.fsdp_config", "actor_rollout_ref.ref.fsdp_config", "critic.fsdp"):
+        keys[f"{section}.seed"] = recipe.seed
+        keys[f"{section}.+mixed_precision"] = {"param_dtype": precision, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+    return keys
+
+
+UNUSED: dict[str, Any] = {
+    "trainer.val_before_train": False,
+    "trainer.test_freq": -1,
+    "trainer.save_freq": -1,
+    "trainer.resume_mode": "disable",
+    "trainer.logger": [],
+    "trainer.v1.trainer_mode": "sync",
+    "transfer_queue.enable": False,
+    "reward.num_workers": 1,
+    "actor_rollout_ref.rollout.agent.num_workers": 1,
+}
+"""What verl would do by itself and Guide does instead, off or as small as it can be."""
+
+
+def _schedule(recipe: TrainRecipe) -> dict[str, Any]:
+    """The optimizer's keys with which verl's learning rate at every step is `schedule.learning_rate`.
+
+    A constant rate after a warm-up is verl's cosine between 1 and 1, whose warm-up starts above 0 as ours does; the warm-up
+    of verl's constant starts at 0.
+    """
+    optimizer = recipe.optimizer
+    keys: dict[str, Any] = {"lr": optimizer.learning_rate, "lr_warmup_steps": optimizer.warmup_steps}
+    if not _fsdp(recipe):
+        return keys
+    if optimizer.warmup_steps == 0:
+        return keys | {"lr_scheduler_type": optimizer.schedule, "min_lr_ratio": 0.0, "zero_indexed_step": True}
+    return keys | {"lr_scheduler_type": "cosine", "min_lr_ratio": 1.0, "zero_indexed_step": False}
+
+
+def _longest_rollout(recipe: TrainRecipe) -> int:
+    """The longest rollout of training and evaluation, in tokens."""
+    evaluated = recipe.evaluation.max_tokens if recipe.evaluation.every else None
+    return max(recipe.sampling.max_tokens, evaluated or 0)
+
+
+def _below(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as keys of a section."""
+    return {f"{section}.{key}": value for key, value in values.items()}
+
+
+def _model_engine(recipe: TrainRecipe) -> str:
+    """verl's choice of what trains: dp (FSDP), megatron, ..."""
+    return str(recipe.verl.get("model_engine", "dp"))
+
+
+def _fsdp(recipe: TrainRecipe) -> bool:
+    """Whether FSDP trains."""
+    return _model_engine(recipe) == "dp"
+
+
+def _defaults(model_engine: str) -> dict[str, Any]:
+    """verl's own configuration, composed, interpolations unresolved."""
+    if find_spec("verl") is None:
+        raise ValueError("engine verl needs verl, which is not installed: pip install 'guide-rl[verl]'")
+    try:
+        from hydra import compose, initialize_config_module
+        from hydra.errors import HydraException
+        from omegaconf import OmegaConf
+    except ImportError as error:
+        raise ValueError(f"engine verl needs hydra-core 1.3 ({error}): pip install 'guide-rl[verl]'") from None
+    try:
+        with initialize_config_module("verl.trainer.config", version_base=None):
+            config = compose("ppo_trainer", overrides=[f"model_engine={model_engine}"])
+    except HydraException as error:
+        raise ValueError(f"verl.model_engine={model_engine}: {str(error).splitlines()[0]}") from None
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def flat(mapping: Mapping[str, Any], config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings, nested or with dots, as dotted keys and values; where the configuration has no keys, all there is one value."""
+    for key, value in mapping.items():
+        first, _, rest = key.partition(".")
+        value = {rest: value} if rest else value
+        known = config.get(first.lstrip("+"))
+        if value and known and isinstance(value, Mapping) and isinstance(known, Mapping):
+            yield from flat(value, known, f"{prefix}{first}.")
+        else:
+            yield f"{prefix}{first}", value
+
+
+def set_key(config: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key that the configuration has; with + anywhere in front of a part, also one that it has not.
+
+    Raises:
+        ValueError: there is no such key; names the nearest.
+    """
+    path = key.replace("+", "").split(".")
+    place = config
+    for part in path[:-1]:
+        place = place[part]
+    if path[-1] not in place and "+" not in key:
+        plain = ".".join(path)
+        raise ValueError(
+            f"verl.{plain}: verl has no such key{_nearest(config, path)}; "
+            f"a key that its defaults do not list is set as verl.+{plain}"
+        )
+    place[path[-1]] = value
+
+
+def _nearest(config: Mapping[str, Any], path: list[str]) -> str:
+    """The key that is spelled most like the one at a path: beside it, of the same name elsewhere, or anywhere."""
+    names = list(_names(config))
+    section, name = ".".join(path[:-1]), path[-1]
+    beside = [known.rpartition(".")[2] for known in names if known.rpartition(".")[0] == section]
+    close = (
+        [".".join([*path[:-1], match]) for match in get_close_matches(name, beside, 1)]
+        or sorted((known for known in names if known.endswith(f".{name}")), key=lambda known: known.count("."))
+        or get_close_matches(".".join(path), names, 1)
+    )
+    return f"; did you mean verl.{close[0]}?" if close else ""
+
+
+def _names(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted names of all sections and keys."""
+    for key, value in config.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _names(value, f"{prefix}{key}.")
+
+
+def _check_room(recipe: TrainRecipe, config: Any) -> None:
+    """Raise ValueError when a row is longer than what a GPU takes at once, at which verl stops only later."""
+    row = recipe.prompts.max_tokens + _longest_rollout(recipe)
+    actor = config.actor_rollout_ref.actor
+    room = actor.ppo_max_token_len_per_gpu * actor.get("ulysses_sequence_parallel_size", 1)
+    if actor.use_dynamic_bsz and room < row:
+        raise ValueError(
+            f"optimizer.tokens_per_microbatch ({actor.ppo_max_token_len_per_gpu}) holds no whole row of prompts.max_tokens + "
+            f"sampling.max_tokens ({row}), which verl does not split; raise it, or lower one of these"
+        )
