@@ -221,7 +221,10 @@ import threading, time
 while True: threading.Thread(target=time.sleep, args=(60,), daemon=True).start()""",
     "fills_memory": "x = []\nwhile True: x.append(bytearray(2**24))",
     "fills_memory_at_once": "x = bytearray(2**40)",
-    "fills_memory_by_maps": "import mmap\nx = []\nwhile True: x.append(mmap.mmap(-1, 2**26)); x[-1].write(b'x' * 2**26)",
+    "fills_memory_by_maps": """
+import mmap
+x = []
+while True: x.append(mmap.mmap(-1, 2**26)); x[-1].write(b'x' * 2**26)""",
     "fills_shared_memory": SYSCALL + "while True: call(29, 0, 2**28, 0o1600)",
     "fills_memory_files": "import os\nwhile True: os.write(os.memfd_create('x'), b'x' * 2**24)",
     "fills_the_disk": """
@@ -296,7 +299,352 @@ x = Late()
 def secret(n): return Late()""",
     "closes_its_files": "import os, time\nos.closerange(0, 64)\ntime.sleep(1000)",
     "leaves_a_file": "open('/tmp/left', 'w').write('x')\nopen('/tmp/json.py', 'w').write('x')",
-    "finds_what_another_left": "import os\nprint(23757 if os.listdir('/tmp') else 0)\ndef secret(n): return os.listdir('/tmp')",
+    "finds_what_another_left": """
+import os
+print(23757 if os.listdir('/tmp') else 0)
+def secret(n): return os.listdir('/tmp')""",
 }
 
-ATTACKS = {**FORGE, **GET_OUT, **REACH, **EXHAUST, **STAY}
+TRICKS = {
+    # forged frames
+    "forges_frames_of_a_pass": """
+import json, os, struct
+for message in ({"value": "[true, []]"}, {"passed": 9, "failed": 0, "raised": None}, {"object": 0}, {"value": True}):
+    data = json.dumps(message).encode()
+    for file in range(3, 12):
+        try: os.write(file, struct.pack("!I", len(data)) + data)
+        except OSError: pass
+def secret(n): return 0""",
+    "forges_values_with_strange_tags": """
+import json, os, struct
+def say(value):
+    data = json.dumps({"value": json.dumps(value)}).encode()
+    os.write(4, struct.pack("!I", len(data)) + data)
+os.write(4, struct.pack("!I", 2) + b"{}")
+for value in ([{"?": 1}, []], [{"o": 0}, [["Opaque", [["__eq__", True]]]]], [{"o": -1}, []],
+    [{"__class__": 1}, []], [{"n": "0x0"}, [["int", []]]],
+    [{"t": {"l": 1}}, []], [{"r": [0, 2**62, 1]}, []], [{"c": ["nan", 1]}, []], {"n": 1}):
+    for _ in range(2): say(value)
+os._exit(0)""",
+    "gives_nan": "def secret(n): return float('nan')\nprint(secret(3))",
+    "gives_infinity": "def secret(n): return float('inf')\nprint(secret(3))",
+    "gives_true": "def secret(n): return True\nprint(True)",
+    "gives_a_number_as_text": """
+def secret(n): return {3: '23757 '}.get(0, '2375' + '8')
+print('2375', '7', sep='')if 0 else print('+23 757')""",
+    "gives_a_nested_value_of_a_gigabyte": """
+def secret(n):
+    x = ['x' * 1000]
+    for _ in range(40): x = [x, x]
+    return x
+print(1)""",
+    "gives_a_dict_that_lies": """
+class Lies(dict):
+    def items(self): return [(1, 23757)]
+    def __eq__(self, other): return True
+    __hash__ = None
+def secret(n): return Lies()
+print(Lies())""",
+    "gives_bytes_that_lie": """
+class Lies(bytes):
+    def __eq__(self, other): return True
+    def hex(self): return '5c cd'
+    __hash__ = None
+def secret(n): return Lies(b'x')""",
+    "gives_what_reduces_to_code": """
+import os, pickle
+class Evil:
+    def __reduce__(self): return (os.system, ('touch /tmp/attacked',))
+def secret(n): return pickle.dumps(Evil())
+print(pickle.dumps(Evil()))""",
+    "lies_about_its_class_name": """
+class int: pass
+class Opaque: pass
+Opaque.__module__ = int.__module__ = 'tests'
+Opaque.__name__ = Opaque.__qualname__ = 'int'
+def secret(n): return Opaque()""",
+    "raises_stop_iteration": "def secret(n): raise StopIteration(23757)\nsecret(3)",
+    "raises_an_error_that_lies": """
+class Meta(type):
+    @property
+    def __name__(self): return 'passed'
+    def mro(self): return [self, Exception, BaseException, object]
+class Fine(Exception, metaclass=Meta):
+    def __str__(self): return 'passed'
+def secret(n): raise Fine
+secret(3)""",
+    # harness mutation
+    "mutates_the_harness_modules": """
+import sys
+from guide_rl.graders.sandbox.inside import plain_data, roles
+plain_data.dumps = lambda value, classes: '[23757, []]'
+roles.Channel.send = lambda self, message: None
+roles.Report.failed = lambda *a: None
+def secret(n): return 0""",
+    "replaces_the_send_of_its_channel": """
+import gc, json
+for thing in gc.get_objects():
+    if type(thing).__name__ == 'Channel':
+        send = type(thing).send
+        type(thing).send = lambda self, message: send(self, {'value': '[true, []]', 'passed': 2, 'failed': 0})
+def secret(n): return 0""",
+    "patches_exec_compile_and_print": """
+import builtins, sys
+builtins.compile = builtins.exec = lambda *a, **k: None
+builtins.print = lambda *a, **k: None
+sys.stdout.write = lambda *a: 5
+def secret(n): return None""",
+    "poisons_imports": """
+import sys
+class Finder:
+    def find_spec(self, *a): raise SystemExit(0)
+sys.meta_path.insert(0, Finder()); sys.path_hooks.clear(); sys.modules.clear()
+def secret(n): return None""",
+    "adds_an_audit_hook": """
+import sys
+def hook(event, args):
+    if event in ('open', 'compile', 'exec', 'import'): raise SystemExit(0)
+sys.addaudithook(hook)
+def secret(n): return compile('0', '', 'eval')
+secret(3)""",
+    "exits_in_an_excepthook": """
+import sys, os, threading
+sys.excepthook = sys.unraisablehook = threading.excepthook = lambda *a: os._exit(0)
+def secret(n): 1 / 0
+secret(3)""",
+    "exits_in_an_exit_handler": "import atexit, os\natexit.register(os._exit, 0)\nraise SystemExit(0)",
+    "exits_in_a_finalizer": """
+import os, weakref
+class X: pass
+x = X(); weakref.finalize(x, os._exit, 0)
+def secret(n):
+    global x
+    x = None
+secret(3)""",
+    "handles_every_signal_with_success": """
+import os, signal
+for s in range(1, 65):
+    try: signal.signal(s, lambda *a: os._exit(0))
+    except (OSError, ValueError): pass
+os.kill(os.getpid(), signal.SIGTERM)
+def secret(n): os.abort()""",
+    "exits_by_an_alarm": """
+import os, signal, time
+signal.signal(signal.SIGALRM, lambda *a: os._exit(0)); signal.setitimer(signal.ITIMER_REAL, 0.05)
+def secret(n): time.sleep(5)
+secret(3)""",
+    "exits_in_a_thread": """
+import os, threading, time
+threading.Thread(target=lambda: (time.sleep(0.05), os._exit(0)), daemon=True).start()
+def secret(n): time.sleep(5)
+secret(3)""",
+    "collects_garbage_that_exits": """
+import gc, os
+gc.callbacks.append(lambda *a: os._exit(0))
+gc.unfreeze(); gc.collect()
+def secret(n): return 0""",
+    "looks_for_the_other_side_in_every_frame": """
+import sys
+def values():
+    for frame in sys._current_frames().values():
+        while frame:
+            yield from list(frame.f_locals.values()) + list(frame.f_globals.values())
+            frame = frame.f_back
+def secret(n):
+    for value in values():
+        if '2375' + '7' in repr(value): return n * 7919
+secret(3)""",
+    "reads_more_of_its_channel": """
+import os
+def secret(n):
+    os.set_blocking(3, False)
+    data = b''
+    for file in range(64):
+        try:
+            os.set_blocking(file, False)
+            data += os.read(file, 10**6)
+        except OSError: pass
+    if b'2375' in data: return 7919 * n
+    return 0""",
+    "reads_its_own_memory": """
+memory = open('/proc/self/mem', 'rb')
+def secret(n): return 0""",
+    "asks_for_an_answer_on_standard_input": """
+import os, sys
+def secret(n): return 7919 * n if '2375' in sys.stdin.read() + os.read(0, 100).decode() else 0
+secret(3)""",
+    "swaps_its_files": """
+import os
+for one in range(0, 12):
+    for other in range(0, 12):
+        try: os.dup2(one, other)
+        except OSError: pass
+def secret(n): return 0""",
+    "closes_its_output_politely": """
+import os, sys
+sys.stdout.close(); sys.stdin.close()
+os.close(1); os.close(3)
+def secret(n): return 0""",
+    "replaces_its_output_with_its_input": "import os\nos.dup2(0, 1)\nprint(23750 + 6)\ndef secret(n): return 0",
+    "shuts_its_channel": """
+import os, socket
+for file in range(1, 12):
+    try: socket.socket(fileno=os.dup(file)).shutdown(2)
+    except OSError: pass
+def secret(n): return 0""",
+    "sends_files_through_its_channel": """
+import array, os, socket
+for file in range(1, 12):
+    try: socket.socket(fileno=os.dup(file)).sendmsg([b'x'], [(1, 1, array.array('i', [0] * 50))])
+    except OSError: pass
+def secret(n): return 0""",
+    "makes_its_channel_slow": """
+import os, struct, time
+os.write(4, struct.pack('!I', 10**6))
+while True: os.write(4, b'x'); time.sleep(0.01)""",
+    # out
+    "clones_with_three": SYSCALL + "print(call(435, 0, 0)); raise ValueError",
+    "clones_a_namespace_as_a_thread": SYSCALL
+    + "print(call(56, 0x10000 | 0x800 | 0x100 | 0x10000000, 0, 0, 0, 0)); raise ValueError",
+    "handles_page_faults": SYSCALL + "call(323, 0)",
+    "becomes_any_user": SYSCALL
+    + "print([call(n, 0, 0, 0) for n in (105, 106, 113, 114, 117, 119, 122, 123, 116)]); raise ValueError",
+    "takes_rights_back": SYSCALL
+    + """
+import struct
+header, all_of_them = struct.pack('Ii', 0x20080522, 0), b'\\xff' * 24
+print(call(126, id(header) + 32, id(all_of_them) + 32))
+raise ValueError""",
+    "becomes_a_program_by_its_file": SYSCALL + "call(322, 0, 0, 0, 0, 0x1000)",
+    "makes_a_file_of_memory": "import os; os.memfd_create('x')",
+    "loads_a_library_it_wrote": "import ctypes; open('/tmp/x.so', 'wb').write(b'\\x7fELF'); ctypes.CDLL('/tmp/x.so')",
+    "maps_code_it_wrote": """
+import ctypes, mmap
+code = b'\\xb8\\x39\\x00\\x00\\x00\\x0f\\x05\\xc3'  # fork()
+m = mmap.mmap(-1, 4096, prot=7); m.write(code)
+print(ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(m)))())""",
+    "calls_as_a_32_bit_program": """
+import ctypes, mmap
+code = b'\\xb8\\x02\\x00\\x00\\x00\\xcd\\x80\\xc3'  # int 0x80: fork
+m = mmap.mmap(-1, 4096, prot=7); m.write(code)
+print(ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(m)))())""",
+    "outlives_its_parent": SYSCALL
+    + "call(157, 1, 0, 0, 0, 0); call(157, 4, 1, 0, 0, 0); call(157, 36, 1, 0, 0, 0)\nwhile True: pass",
+    "filters_its_own_calls": SYSCALL
+    + """
+import struct, ctypes
+call(157, 38, 1, 0, 0, 0)
+code = struct.pack('HBBI', 6, 0, 0, 0x50000)
+buffer = ctypes.create_string_buffer(code, 8)
+descriptor = ctypes.create_string_buffer(struct.pack('HxxxxxxP', 1, ctypes.addressof(buffer)), 16)
+call(157, 22, 2, ctypes.addressof(descriptor), 0, 0)
+def secret(n): return 0""",
+    "listens_on_a_pair": """
+import socket
+a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+a.sendto(b'x', '/run/systemd/notify'); a.sendto(b'x', '/dev/log')""",
+    "sets_the_clock": "import time; time.clock_settime(time.CLOCK_REALTIME, 0)",
+    "syncs_the_hosts_disks": "import os\nwhile True: os.sync()",
+    "locks_the_libraries": "import fcntl, os; fcntl.fcntl(os.open(os.__file__, 0), 1024, 0)\nwhile True: pass",
+    "watches_folders": """
+import ctypes
+libc = ctypes.CDLL(None)
+for _ in range(10**5): libc.inotify_init()
+raise ValueError""",
+    # exhaust
+    "writes_a_huge_file": "f = open('/tmp/x', 'wb')\nwhile True: f.write(b'x' * 2**20)",
+    "seeks_far": "import os; f = os.open('/tmp/x', 66); os.lseek(f, 2**62, 0); os.write(f, b'x'); raise ValueError",
+    "recurses_in_its_representation": "x = []\nfor _ in range(10**6): x = [x]\nprint(x)\ndef secret(n): return repr(x)",
+    "recurses_in_equality": """
+a = []; b = []
+for _ in range(10**5): a = [a]; b = [b]
+def secret(n): return a == b
+print(a == b, 1)""",
+    "frees_a_deep_structure": """
+class N: pass
+x = None
+for _ in range(10**6):
+    y = N(); y.x = x; x = y
+del x, y
+def secret(n): return 0""",
+    "multiplies_without_end": "x = 3 ** (10**7)\nx = x ** 3\ndef secret(n): return x",
+    "prints_a_huge_number": """
+import sys; sys.set_int_max_str_digits(0); print(7 ** 10**6)
+def secret(n): return str(3 ** 10**7)""",
+    "formats_without_end": "print('%1000000000d' % 1)\ndef secret(n): return '%1000000000d' % 1",
+    "folds_constants": "x = ((((9 ** 9) ** 9) ** 9) ** 9) ** 9\ndef secret(n): return 'x' * 10**10",
+    "is_a_huge_expression": "x = " + "+".join(["1"] * 200_000),
+    "nests_blocks": "".join(" " * i + "if 1:\n" for i in range(200)) + " " * 200 + "pass",
+    "nests_functions": "\n".join(" " * i + f"def f{i}():" for i in range(90)) + "\n" + " " * 90 + "pass",
+    "has_a_huge_name": "x" * 10**6 + " = 1",
+    "sorts_with_a_liar": "import functools\nsorted(range(10**7), key=functools.cmp_to_key(lambda a, b: 1))",
+    "imports_everything": """
+import os, sys
+for name in sorted(sys.stdlib_module_names):
+    try: __import__(name)
+    except BaseException: pass
+raise ValueError""",
+    "fills_pipes": """
+import fcntl, os
+for _ in range(20):
+    r, w = os.pipe()
+    try: fcntl.fcntl(w, 1031, 2**20)
+    except OSError: pass
+    os.set_blocking(w, False)
+    try:
+        while True: os.write(w, b'x' * 65536)
+    except OSError: pass
+raise ValueError""",
+    "prints_in_tiny_parts": "import os\nwhile True: os.write(1, b'x'); os.write(4, b'x')",
+    "burns_in_threads": """
+import threading, hashlib
+for _ in range(30): threading.Thread(target=lambda: [hashlib.sha256(bytes(10**7)) for _ in iter(int, 1)]).start()""",
+    "deadlocks": "import threading\nl = threading.Lock(); l.acquire(); l.acquire()",
+    "deadlocks_in_imports": """
+import _imp, threading
+_imp.acquire_lock()
+t = threading.Thread(target=lambda: __import__('colorsys')); t.start(); t.join()""",
+    "leaves_threads_after_it_returns": """
+import threading, time
+def secret(n):
+    for _ in range(20): threading.Thread(target=lambda: [time.sleep(0.001) for _ in iter(int, 1)]).start()
+    return 0
+print(secret(3))""",
+    # source
+    "declares_a_strange_encoding": "# -*- coding: utf-7 -*-\n+AG8-s = 1",
+    "declares_rot13": "# coding: rot13\nqrs frperg(a): erghea a * 7918",
+    "begins_with_a_mark_of_byte_order": "\ufeff\ufeffdef secret(n): return 0",
+    "ends_lines_strangely": "def secret(n):\x0c\r    return 0\x1a\u2028import os\u2029",
+    "mixes_tabs_and_spaces": "def secret(n):\n\tif n:\n        return 0\n\treturn 1",
+    "looks_like_another_letter": "def s\u0435cret(n): return n * 7919\nprint(int(input()) * 7918)",
+    "returns_outside": "return 23757",
+    "awaits": "async def secret(n): return 7919 * n\nprint(secret(3))",
+    "is_a_class_named_so": """
+class secret:
+    def __new__(cls, n): return object.__new__(cls)
+    def __eq__(self, other): return True""",
+}
+
+ATTACKS = {**FORGE, **GET_OUT, **REACH, **EXHAUST, **STAY, **TRICKS}
+
+TEXTS = {
+    "many_blocks": "```python\nx = 1\n```\n" * 50_000,
+    "many_beginnings": "```python\n" * 100_000,
+    "many_marks": "~" * 10**6 + "`",
+    "many_lines": "x = 1\n" * 8_000_000,
+    "one_line": "```python\nx = " + "1" * 10**7,
+    "one_text": "```python\nx = '" + "a" * 5 * 10**7 + "'",
+    "blank": " " * 10**7,
+    "indented": "```python\n" + "\n".join(" " * (i % 100) + "if 1:" for i in range(10**5)),
+    "indented_fence": " " * 10**5 + "```python\n" + (" " * 1000 + "x = 1\n") * 5000,
+    "surrogates": "```python\n" + "\ud800" * 10**6,
+    "zero_bytes": "```python\n" + "\0" * 10**6,
+    "comments": "#" * 10**7,
+    "brackets": "[" * 10**6,
+    "quotes": "'" * 10**6,
+    "backslashes": "\\\n" * 10**6,
+    "calls": "f(" * 10**5 + ")" * 10**5,
+    "attributes": "x" + ".x" * 10**6,
+    "f_texts": "f'{" * 10**5,
+}
+"""Texts of a model, blocks and all, that are much work for whoever reads them."""

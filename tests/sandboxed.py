@@ -1,5 +1,8 @@
 """What tests that run code in the sandbox share."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from guide_rl.graders import unit_tests
@@ -24,3 +27,19 @@ def close_sandboxes() -> None:
     for sandbox in unit_tests.sandboxes():
         sandbox.close()
     unit_tests.sandboxes.cache_clear()
+
+
+def children() -> set[int]:
+    """All processes that descend from this one."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found, new = set(), {os.getpid()}
+    while new:
+        new = {pid for pid, parent in parents.items() if parent in new} - found
+        found |= new
+    return found

@@ -54,6 +54,8 @@ def verdict(code, tests, **metadata):
         ("```python\n    return 1\n```", "    return 1\n"),
         ("```python\r\nx = 1\r\n```\r\n", "x = 1\r\n"),
         ("```python title=a.py\nx = 1\n```", "x = 1\n"),
+        ("1. So:\n   ```python\n   if x:\n       y = 2\n   ```\n", "if x:\n    y = 2\n"),
+        ("  ```python\nif x:\n    y = 2\n  ```\n", "if x:\n  y = 2\n"),
         ("say `x` and ```x``` inline", "say `x` and ```x``` inline"),
         ("```python\n```", ""),
         ("```", ""),
@@ -70,7 +72,7 @@ def test_no_code_is_no_answer_and_takes_no_sandbox(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["```\n" * 200_000, "`" * 10**6, "```" + " " * 10**6 + "`", "~" * 10**6 + "\n" * 10**5]
+    "text", ["```\n" * 200_000, "`" * 10**6, "```" + " " * 10**6 + "`", "~" * 10**6 + "\n" * 10**5, "~" * 30_000 + "`"]
 )
 def test_finding_the_code_takes_no_long_in_any_text(text):
     started = time.process_time()
@@ -158,6 +160,52 @@ def test_objects_of_the_answers_classes_can_be_asked_but_not_believed():
 
 
 @needs_sandbox
+@pytest.mark.parametrize("name", ["StopIteration", "StopAsyncIteration"])
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "assert all(map(lambda case: f(case[0]) == case[1], [(1, 2), (3, 4)]))",
+        "assert not any(map(lambda case: f(case[0]) != case[1], [(1, 2), (3, 4)]))",
+        "for got in map(f, [1, 2]):\n    assert got == 5\nassert True",
+        "assert sum(map(f, [1, 2])) == 0",
+    ],
+)
+def test_an_answer_cannot_end_what_iterates_over_its_calls(name, tests):
+    assert verdict(f"def f(x): raise {name}", tests) == f"error: {name}"
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "assert Box().is_empty",
+        "assert Box().size != 3",
+        "assert Box",
+        "assert LIMIT != 5",
+        "assert limit != 5",
+        "assert f",
+    ],
+)
+def test_what_an_answer_names_is_nothing_until_it_is_called(tests):
+    assert verdict("class Box: pass\ndef f(): pass", tests) != "passed"
+
+
+@needs_sandbox
+def test_where_a_check_gets_the_entry_point_no_other_name_is_the_answers():
+    tests = "def check(f):\n    assert isclose(f(1), 2.0)"
+    assert verdict("def isclose(a, b): return True\ndef f(x): return 0", tests, entry_point="f") == "error: NameError"
+    assert verdict("def f(x): return 2", f"from math import isclose\n{tests}", entry_point="f") == "passed"
+
+
+@needs_sandbox
+def test_attributes_with_a_default_in_the_setups_class_arrive():
+    setup = "from dataclasses import dataclass\n@dataclass\nclass Node:\n    val: int = 0\n    next: 'Node' = None\n"
+    assert verdict("def f(x): return Node(x, Node(4))", "assert f(3) == Node(3, Node(4))", setup=setup) == "passed"
+    assert verdict("def f(x): return Node(x.next.val)", "assert f(Node(1, Node(2))).val == 2", setup=setup) == "passed"
+    assert verdict("def f(x): return Node(x)", "assert f(3) == Node(4)", setup=setup) == "wrong"
+
+
+@needs_sandbox
 def test_attributes_that_an_answer_sets_do_not_replace_methods():
     setup = "class Node:\n    def __init__(self, val): self.val = val\n"
     setup += "    def same(self, other): return self.val == other.val\n"
@@ -234,6 +282,11 @@ def test_the_reward_is_all_or_nothing_or_the_share_that_passes():
     assert graded("def f(n): return n * n if n < 4 else n", tests, reward="fraction") == Grade(1.0, True, "passed")
     assert graded("def f(n): return n * n * (n - 2) // (n - 2)", tests, reward="fraction").reward == 0.5
     assert graded("import os\ndef f(n): return n if n < 2 else os._exit(0)", tests, reward="fraction").reward == 0.25
+    loop = "for n in range(4):\n    assert f(n) == n\nassert f(5) == 5"
+    assert graded("def f(n): return n % 2", loop, reward="fraction") == Grade(0.25, False, "wrong")
+    assert graded("def f(n): return n", loop + "\nf(1).x", reward="fraction").reward == 0.5
+    as_often_as_it_likes = "for each in f(1):\n    assert each\nassert f(1) == 3"
+    assert graded("def f(n): return [1] * 5000", as_often_as_it_likes, reward="fraction").reward == 0.5
     cases = [{"input": str(n), "output": str(n * n)} for n in range(4)]
     assert graded("print(int(input()) ** 2)", cases, reward="fraction") == Grade(1.0, True, "passed")
     assert graded("print(input())", cases, reward="fraction") == Grade(0.5, False, "wrong")
@@ -263,6 +316,9 @@ def test_a_test_that_decides_nothing_for_this_answer_does_not_pass():
         ({"tests": [{"input": "1"}]}, "no texts input and output"),
         ({"tests": [{"input": "1", "output": "1", "testtype": "x"}]}, "'x' of a test is neither stdin nor functional"),
         ({"tests": [{"input": "1", "output": "1", "testtype": "functional"}]}, "need metadata.call with func_name"),
+        ({"tests": "assert sorted([2, 1]) == [1, 2]"}, "no name that only the answer can define.*metadata.entry_point"),
+        ({"tests": "def check(f):\n    assert f(1) == 1"}, "no name that only the answer can define"),
+        ({"tests": "assert f(1) == 1", "setup": "def f(x): pass"}, "no name that only the answer can define"),
         ({"tests": "assert f()", "reward": "most"}, "metadata.reward 'most' is none of all, fraction"),
         ({"tests": "assert f()", "setup": 3}, "metadata.setup is no text"),
     ],

@@ -6,19 +6,20 @@ import platform
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
-from attacks import ATTACKS, EXHAUST, FORGE
-from sandboxed import close_sandboxes, needs_sandbox
+from attacks import ATTACKS, EXHAUST, FORGE, GET_OUT, REACH, STAY, TEXTS, TRICKS
+from sandboxed import children, close_sandboxes, needs_sandbox
 
 from guide_rl.config import GradingConfig
 from guide_rl.graders import limits, unit_tests
 from guide_rl.graders.pool import GraderPool
 from guide_rl.graders.sandbox import bubblewrap
 from guide_rl.graders.sandbox.inside import system_calls
-from guide_rl.graders.sandbox.process import sealed
+from guide_rl.graders.sandbox.process import Sandbox, SandboxEndedError, sealed
 from guide_rl.graders.setup_error import GraderSetupError
 from guide_rl.types import Problem
 
@@ -45,20 +46,11 @@ def graded(code, tests=BY_CALLS, **metadata):
     return unit_tests.thorough_grade(problem, f"```python\n{code}\n```")
 
 
-def children() -> set[int]:
-    """All processes that descend from this one."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-    found, new = set(), {os.getpid()}
-    while new:
-        new = {pid for pid, parent in parents.items() if parent in new} - found
-        found |= new
-    return found
+def still_grades(tests):
+    """Whether right code passes, with time enough for a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "current", limits.Limits(timeout_s=10.0, memory_mb=512))
+        return graded(HONEST, tests).verdict == "passed"
 
 
 def left_behind(here):
@@ -79,7 +71,7 @@ def left_behind(here):
 def test_an_attack_is_wrong_leaves_nothing_and_does_not_stop_the_next_grading(name, tests, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECRET", "23757")
-    assert graded(HONEST, tests).verdict == "passed"
+    assert still_grades(tests)
     before, files = children(), left_behind(tmp_path)
     started = time.monotonic()
     grade = graded(ATTACKS[name], tests)
@@ -88,8 +80,24 @@ def test_an_attack_is_wrong_leaves_nothing_and_does_not_stop_the_next_grading(na
     assert grade.verdict in {"wrong", "timeout", "memory", "forbidden"} or grade.verdict.startswith("error: ")
     assert took < 3.5
     assert left_behind(tmp_path) == files
-    assert graded(HONEST, tests).verdict == "passed"
+    assert still_grades(tests)
     assert len(children()) <= len(before)
+
+
+@needs_sandbox
+@pytest.mark.e2e
+@BOTH
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_that_is_much_work_is_wrong_and_no_work_for_who_samples(name, tests):
+    problem = Problem("p", "q", "a", grader="unit_tests", metadata=tests)
+    assert still_grades(tests)
+    started = time.process_time()
+    unit_tests.quick_grade(problem, TEXTS[name])
+    assert time.process_time() - started < 0.05 + 5e-8 * len(TEXTS[name])
+    started = time.monotonic()
+    assert not unit_tests.thorough_grade(problem, TEXTS[name]).correct
+    assert time.monotonic() - started < 5.0
+    assert still_grades(tests)
 
 
 VERDICTS = {
@@ -104,6 +112,10 @@ VERDICTS = {
     "runs_a_program": "forbidden",
     "kills_its_parent": "forbidden",
     "signals_through_a_file": "forbidden",
+    "syncs_the_hosts_disks": "forbidden",
+    "locks_the_libraries": "forbidden",
+    "maps_code_it_wrote": "forbidden",
+    "calls_as_a_32_bit_program": "forbidden",
     "forks_without_end": "forbidden",
     "fills_memory": "memory",
     "fills_memory_at_once": "memory",
@@ -150,6 +162,85 @@ def test_a_sandbox_that_ends_is_started_again():
         sandbox._process.kill()
         sandbox._process.wait()
     assert graded(HONEST).correct
+
+
+ENDS_IN_THE_MIDDLE = "import time\ntime.sleep(0.3)\n" + HONEST
+
+
+def _killing(monkeypatch, which, times=1):
+    """From now on, so many jobs lose their sandbox (0: for answers, 1: for tests) while they run."""
+    start, victim, left = Sandbox.start, unit_tests.sandboxes()[which], [times]
+
+    def started(self, *arguments):
+        start(self, *arguments)
+        if self is victim and left[0]:
+            left[0] -= 1
+            threading.Timer(0.1, self._process.kill).start()
+
+    monkeypatch.setattr(Sandbox, "start", started)
+
+
+@needs_sandbox
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_answer_whose_sandbox_ends_in_the_middle_is_graded_once_more(monkeypatch, which):
+    monkeypatch.setattr(limits, "current", limits.Limits(timeout_s=5.0, memory_mb=512))
+    assert graded(HONEST).correct
+    _killing(monkeypatch, which)
+    assert graded(ENDS_IN_THE_MIDDLE).verdict == "passed"
+    _killing(monkeypatch, which)
+    assert graded(ENDS_IN_THE_MIDDLE.replace("7919", "7918")).verdict == "wrong"
+    if which == 0:
+        _killing(monkeypatch, which)
+        assert graded(ENDS_IN_THE_MIDDLE, BY_OUTPUT).verdict == "passed"
+
+
+@needs_sandbox
+def test_an_answer_whose_sandboxes_keep_ending_is_an_error_with_a_name_and_the_next_is_graded(monkeypatch):
+    monkeypatch.setattr(limits, "current", limits.Limits(timeout_s=5.0, memory_mb=512))
+    assert graded(HONEST).correct
+    _killing(monkeypatch, 0, times=2)
+    with pytest.raises(SandboxEndedError, match="is something ending processes, or out of memory"):
+        graded(ENDS_IN_THE_MIDDLE)
+    assert graded(HONEST).correct
+    monkeypatch.setattr(limits, "current", limits.Limits(timeout_s=0.4, memory_mb=512))
+    _killing(monkeypatch, 0)
+    with pytest.raises(SandboxEndedError):
+        graded("import time; time.sleep(9)")  # Too late for another try: not the answer's time that is over.
+    assert graded(HONEST).correct
+
+
+@needs_sandbox
+@pytest.mark.e2e
+@pytest.mark.parametrize("victim", ["worker", "program"])
+def test_a_killed_worker_or_program_leaves_no_process_behind(victim):
+    code = """
+import os, signal, sys, threading
+from sandboxed import children
+from guide_rl.graders.pool import GraderPool
+from guide_rl.types import Problem
+asked = Problem("p", "q", "a", grader="unit_tests", metadata={"tests": "assert f() == 1"})
+with GraderPool(1, timeout_s=2.0, memory_mb=600) as pool:
+    pool.check(asked)
+    pool.warm_up()
+    def kill():
+        print(*(children() - {os.getpid()}), flush=True)
+        os.kill(pool._workers[0]._process.pid if sys.argv[1] == "worker" else os.getpid(), signal.SIGKILL)
+    threading.Timer(0.5, kill).start()
+    grade = pool.grade_thoroughly(asked, "import time; time.sleep(60)")
+    print(grade.verdict, pool.grade_thoroughly(asked, "def f(): return 1").verdict, pool.first_error, sep="|")
+"""
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", code, victim], stdout=subprocess.PIPE, text=True, check=False, env=env)
+    pids = done.stdout.splitlines()[0].split()
+    assert len(pids) >= 8  # The worker, two sandboxes and the answer's process.
+    if victim == "worker":
+        assert done.stdout.splitlines()[1:] == [
+            "crashed|passed|grader unit_tests, problem p: the worker process ended with signal 9"
+        ]
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @needs_sandbox
@@ -287,6 +378,6 @@ def test_numbers_of_system_calls_are_the_kernels():
 
 
 def test_at_least_forty_attacks():
-    assert len(ATTACKS) >= 100
+    assert len(ATTACKS) == len(FORGE) + len(GET_OUT) + len(REACH) + len(EXHAUST) + len(STAY) + len(TRICKS) >= 170
     assert len(FORGE) >= 30
     assert len(EXHAUST) >= 30

@@ -22,7 +22,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -30,8 +30,8 @@ from functools import cache, lru_cache
 from typing import Any
 
 from guide_rl.graders import limits
-from guide_rl.graders.sandbox.inside.roles import ERRORS
-from guide_rl.graders.sandbox.process import Ending, Sandbox, job_file, sealed
+from guide_rl.graders.sandbox.inside.roles import ERRORS, bound_names, foreign_names
+from guide_rl.graders.sandbox.process import Ending, Sandbox, SandboxEndedError, job_file, sealed
 from guide_rl.graders.setup_error import GraderSetupError
 from guide_rl.types import Grade, Problem
 
@@ -39,7 +39,8 @@ NO_ANSWER = Grade(0.0, False, "no answer")
 REWARDS = ("all", "fraction")
 _SHARE_OF_TIME = 0.9
 """What the answer may take of a grading's time: the rest is for saying that it took it, so that the sandbox lives on."""
-_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})([^`]*)")
+_FENCE = re.compile(r"^([ \t]*)(`{3,}+|~{3,}+)([^`\n]*+)$\n?", re.MULTILINE)
+"""A line that begins or ends a block: its indentation, its mark, what it says of the block."""
 _DYING_S = 0.05
 """How long an answer's process that hung up may take to end, so that how it does is known."""
 _SPARE_OUTPUT = 2**16
@@ -50,7 +51,7 @@ _LONGEST_REPORT = 2**16
 class _Result:
     """How many tests passed, of how many, and why not all."""
 
-    passed: int
+    passed: float
     total: int
     verdict: str
 
@@ -67,6 +68,11 @@ def check(problem: Problem) -> None:
     if source := _source(tests):
         if not _asserts(source):
             raise GraderSetupError("metadata.tests is no Python with an assert outside of try, so it decides nothing")
+        if not _entry_point(metadata) and not _asks(source, metadata.get("setup", "")):
+            raise GraderSetupError(
+                "metadata.tests use no name that only the answer can define, so they would pass any answer; say in "
+                "metadata.entry_point what they test"
+            )
         return
     cases = [*_listed(tests), *_listed(metadata.get("public_tests"))]
     if not cases:
@@ -88,17 +94,24 @@ def quick_grade(problem: Problem, text: str) -> Grade | None:
 
 
 def thorough_grade(problem: Problem, text: str) -> Grade:
-    """What the tests say.
+    """What the tests say. Where a sandbox ends in the middle, which is not the answer's doing, once more in a fresh one.
 
     Raises:
         GraderSetupError: no sandbox here, or tests that cannot be read.
+        SandboxEndedError: sandboxes end again, or too late for a second time.
     """
     if not (code := code_of(text)).strip():
         return NO_ANSWER
     check(problem)
     until = time.monotonic() + limits.current.timeout_s * _SHARE_OF_TIME
     every = problem.metadata.get("reward", "all") == "fraction"
-    result = _run(problem.metadata, code.encode(errors="replace").decode(), every, until)
+    code = code.encode(errors="replace").decode()
+    try:
+        result = _run(problem.metadata, code, every, until)
+    except SandboxEndedError as ended:
+        result = _run(problem.metadata, code, every, until)
+        if result.verdict == "timeout":
+            raise ended from None
     correct = result.passed == result.total
     return Grade(result.passed / result.total if every else float(correct), correct, result.verdict)
 
@@ -119,28 +132,16 @@ def reference(problem: Problem) -> str | None:
 
 
 def code_of(text: str) -> str:
-    """The code in a text: see the module's first lines."""
-    fence, begun, ended = "", 0, len(text)
-    for begin, line, after in _lines(text):
-        mark = _FENCE.fullmatch(line)
-        if mark is None:
-            continue
-        closes = bool(fence) and mark[1].startswith(fence) and not mark[2].strip()
-        if closes:
-            fence, ended = "", begin
-        elif not fence or mark[2].strip():  # A block that says its language begins anew, whatever was left open.
-            fence, begun, ended = mark[1], after, len(text)
-    return text[begun:ended]
-
-
-def _lines(text: str) -> Iterator[tuple[int, str, int]]:
-    """The lines: where each begins, what it holds, where the next begins."""
-    begin = 0
-    while begin < len(text):
-        end = text.find("\n", begin)
-        end = len(text) if end < 0 else end
-        yield begin, text[begin:end].rstrip("\r"), min(end + 1, len(text))
-        begin = end + 1
+    """The code in a text, as far to the left as its fence: see the module's first lines."""
+    indent, fence, begun, ended = "", "", 0, len(text)
+    for mark in _FENCE.finditer(text):
+        says = mark[3].strip()
+        if fence and mark[2].startswith(fence) and not says:
+            fence, ended = "", mark.start()
+        elif not fence or says:  # A block that says its language begins anew, whatever was left open.
+            indent, fence, begun, ended = mark[1], mark[2], mark.end(), len(text)
+    code = text[begun:ended]
+    return re.sub(rf"^[ \t]{{1,{len(indent)}}}", "", code, flags=re.MULTILINE) if indent else code
 
 
 def same_output(output: str, expected: str) -> bool:
@@ -205,12 +206,12 @@ def _against_tests(answer: Mapping[str, Any], job: Mapping[str, Any], total: int
             said = _report(report)
         finally:
             how_answer_ended = answers.stop(_DYING_S if said.get("gone") else 0.0)
-    passed, failed = said.get("passed", 0), said.get("failed", 1)
-    total = max(total, passed + failed)
+    passed, failed = said.get("passed", 0.0), said.get("failed", 1)
     if how_tests_ended == Ending() and not failed and passed:
         return _Result(total, total, "passed")
     why = _why(how_answer_ended, said.get("raised")) or _why(how_tests_ended, None)
-    return _Result(min(passed, total - 1), total, why or ("error: exit" if said.get("gone") else "wrong"))
+    passed = passed if passed < total else total - 1  # Something failed beside the tests.
+    return _Result(passed, total, why or ("error: exit" if said.get("gone") else "wrong"))
 
 
 def _against_output(code: str, given: str, expected: str, until: float) -> _Result:
@@ -318,3 +319,11 @@ def _asserts(source: str) -> int:
         count += isinstance(node, ast.Assert)
         waiting += [] if isinstance(node, ast.Try) else ast.iter_child_nodes(node)
     return count
+
+
+@lru_cache(maxsize=4096)
+def _asks(source: str, setup: str) -> bool:
+    """Whether tests in Python use a name that neither they nor the setup nor Python defines."""
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+        return bool(foreign_names(ast.parse(source)) - bound_names(ast.parse(setup)))
+    return True

@@ -61,8 +61,11 @@ class Ending:
     """It still ran when nobody needed it any more."""
 
 
-GONE = Ending(status=1)
-"""The sandbox itself ended."""
+class SandboxEndedError(RuntimeError):
+    """A sandbox ended in the middle of a job, which nothing that runs in it can make it do, but a lack of memory can."""
+
+    def __init__(self) -> None:
+        super().__init__("a sandbox ended while it ran an answer: is something ending processes, or out of memory?")
 
 
 class Sandbox:
@@ -101,15 +104,19 @@ class Sandbox:
             socket.send_fds(self.started(), [message], numbers)
 
     def stop(self, grace_s: float = 0.0) -> Ending:
-        """End the job, if it has not ended by itself after so many seconds, and say how it did."""
-        control = self.started()
-        select.select([control], [], [], grace_s)
+        """End the job, if it has not ended by itself after so many seconds, and say how it did; raises as `wait`."""
+        assert self._control is not None
+        select.select([self._control], [], [], grace_s)
         with contextlib.suppress(OSError):
-            control.send(b"stop")
+            self._control.send(b"stop")
         return self._ending(_GRACE_S)
 
     def wait(self) -> Ending:
-        """Wait for the job's end."""
+        """Wait for the job's end.
+
+        Raises:
+            SandboxEndedError: the sandbox ended first.
+        """
         return self._ending(self._wall_s + _GRACE_S)
 
     def close(self) -> None:
@@ -162,13 +169,14 @@ class Sandbox:
         """What the other end says, within the time; else all of it ends."""
         assert self._control is not None
         ready, _, _ = select.select([self._control], [], [], limit_s)
-        try:
-            said = json.loads(self._control.recv(4096)) if ready else None
-        except (OSError, ValueError):
-            said = None
-        if said is None:
+        if not ready:
             self.close()
-            return GONE
+            return Ending(late=True)
+        try:
+            said = json.loads(self._control.recv(4096))
+        except (OSError, ValueError):
+            self.close()
+            raise SandboxEndedError from None
         if "failed" in said:
             self.close()
             raise GraderSetupError(

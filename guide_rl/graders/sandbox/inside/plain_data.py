@@ -4,6 +4,7 @@ Plain are None, booleans, numbers, texts, bytes, lists, tuples, dicts, sets, ran
 hold) and instances of the classes that both sides know by name. Everything else arrives as an `Opaque`.
 """
 
+import inspect
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -95,6 +96,12 @@ _SEQUENCES: tuple[tuple[Any, str], ...] = (
 )
 
 
+def _may_be_set(kind: type, name: str) -> bool:
+    """Whether a value may put something in front of what its class defines: of a default, not of a method or property."""
+    default = inspect.getattr_static(kind, name, None)
+    return not (callable(default) or hasattr(type(default), "__get__"))
+
+
 class _Reader:
     """Reads one value."""
 
@@ -108,7 +115,7 @@ class _Reader:
         self.objects = [object.__new__(self.classes[name]) for name, _ in table]
         for item, (_, attributes) in zip(self.objects, table, strict=True):
             for key, attribute in attributes:
-                if not hasattr(type(item), key):  # What the class defines, a value may not put something in front of.
+                if _may_be_set(type(item), key):
                     vars(item)[str(key)] = self.read(attribute)
         return self.read(top)
 

@@ -25,6 +25,8 @@ ERRORS = {
     if isinstance(error, type) and issubclass(error, Exception) and not issubclass(error, Warning)
 }
 """The exceptions that have a name on both sides."""
+_ENDS_ITERATION = ("StopIteration", "StopAsyncIteration")
+"""Never raised by a call from the tests, where they would end what iterates: `all(map(...))` would be true."""
 
 
 def answer(job_file: int, channel_file: int) -> None:
@@ -150,19 +152,25 @@ class Channel:
 
 
 class Report:
-    """What the tests found, sent once."""
+    """What the tests found, sent once: how many passed, and whether anything failed.
+
+    A test that ran several times (in a loop) counts as the share of times that it passed: an answer may decide how often.
+    """
 
     def __init__(self, file: int, stop_at_first: bool) -> None:
         self._file, self._stop = file, stop_at_first
-        self.found: dict[str, Any] = {"passed": 0, "failed": 0, "raised": None}
+        self._times: dict[int, list[int]] = {}
+        self.found: dict[str, Any] = {"passed": 0.0, "failed": 0, "raised": None}
 
-    def passed(self) -> None:
-        """One more test passed."""
-        self.found["passed"] += 1
+    def passed(self, test: int) -> None:
+        """That test passed, once more."""
+        self._times.setdefault(test, [0, 0])[1] += 1
 
-    def failed(self, error: BaseException | None = None) -> None:
-        """One more failed; ends this process where that is enough."""
+    def failed(self, error: BaseException | None = None, test: int | None = None) -> None:
+        """That test failed, or something beside the tests; ends this process where that is enough."""
         self.found["failed"] += 1
+        if test is not None:
+            self._times.setdefault(test, [0, 0])[0] += 1
         if error is not None and not isinstance(error, AssertionError):
             self.found["raised"] = self.found["raised"] or name_of(error)
         if self._stop:
@@ -170,6 +178,7 @@ class Report:
 
     def end(self) -> NoReturn:
         """Say what was found and end this process, whatever the tests would catch."""
+        self.found["passed"] = sum(passed / (failed + passed) for failed, passed in self._times.values())
         os.write(self._file, json.dumps(self.found).encode())
         os._exit(0)
 
@@ -187,13 +196,13 @@ class Remote:
 
     def function(self, expression: str) -> Callable[..., Any]:
         """What the expression means there, to be called: gives plain data."""
-        return lambda *arguments, **named: self._call({"name": expression, "keep": False}, arguments, named)
+        return RemoteFunction(lambda *a, **named: self._call({"name": expression, "keep": False}, a, named))
 
     def named(self, name: str) -> Callable[..., Any]:
         """What has that name there: a class, if it begins like one, gives objects whose methods give plain data."""
         if not name[0].isupper():
             return self.function(name)
-        return lambda *arguments, **named: RemoteObject(self, self._keep(name, arguments, named))
+        return RemoteFunction(lambda *arguments, **named: RemoteObject(self, self._keep(name, arguments, named)))
 
     def method(self, number: int, name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
         """Call a method of an object that stays there."""
@@ -227,13 +236,24 @@ class Remote:
             self._report.end()
         if "raised" in reply:
             name = str(reply["raised"])
-            error = ERRORS.get(name, RuntimeError)
+            error = RuntimeError if name in _ENDS_ITERATION else ERRORS.get(name, RuntimeError)
             self._report.found["raised"] = self._report.found["raised"] or (name if name in ERRORS else "Exception")
             if request is None:
                 self._report.failed()
                 self._report.end()
             raise error.__new__(error)
         return reply
+
+
+class RemoteFunction(plain_data.Opaque):
+    """What has a name there: can be called, and is no answer to anything else."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """What the call gives there, as plain data or a RemoteObject."""
+        return self._call(*arguments, **named)
 
 
 class RemoteObject(plain_data.Opaque):
@@ -243,36 +263,50 @@ class RemoteObject(plain_data.Opaque):
         self._remote, self._number = remote, number
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        return lambda *arguments, **named: self._remote.method(self._number, name, arguments, named)
+        return RemoteFunction(lambda *arguments, **named: self._remote.method(self._number, name, arguments, named))
 
 
 def run_cases(cases: Sequence[Mapping[str, Any]], function: Callable[..., Any], report: Report) -> None:
     """Call the function with the arguments of each case and compare what it gives; tuples count as lists."""
-    for case in cases:
+    for test, case in enumerate(cases):
         try:
             right = bool(_lists(function(*case["arguments"])) == case["expected"])
         except Exception as error:
-            report.failed(error)
+            report.failed(error, test)
             continue
-        report.passed() if right else report.failed()
+        report.passed(test) if right else report.failed(test=test)
 
 
 def run_asserts(source: str, entry_point: str, namespace: dict[str, Any], remote: Remote, report: Report) -> None:
     """Run tests in Python; every `assert` that nothing would catch counts as one test."""
     tree = ast.parse(source)
-    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    own |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-    own |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-    own |= {a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - own
-    theirs = {name for name in used if name not in namespace and not hasattr(builtins, name)}
+    own = bound_names(tree)
+    gets_entry_point = bool(entry_point) and "check" in own
+    theirs = set() if gets_entry_point else foreign_names(tree) - namespace.keys()
     if entry_point:
         theirs |= {node.id for node in ast.walk(ast.parse(entry_point)) if isinstance(node, ast.Name)} - own
     namespace |= {name: remote.named(name) for name in theirs}
-    namespace |= {_PASSED: report.passed, _FAILED: report.failed, _ERRORS: Exception}
+    namespace |= {_REPORT: report, _ERRORS: Exception}
     exec(compile(counting(source), "tests", "exec"), namespace)
-    if entry_point and "check" in own:
+    if gets_entry_point:
         namespace["check"](remote.function(entry_point))
+
+
+def bound_names(tree: ast.AST) -> set[str]:
+    """The names that a program gives to anything, anywhere in it."""
+    nodes = list(ast.walk(tree))
+    names = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    names |= {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    names |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    names |= {node.name for node in nodes if isinstance(node, ast.ExceptHandler) and node.name}
+    imported = [alias for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names]
+    return names | {alias.asname or alias.name.partition(".")[0] for alias in imported}
+
+
+def foreign_names(tree: ast.AST) -> set[str]:
+    """The names that a program uses without giving them to anything, and that Python does not know."""
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return {name for name in used - bound_names(tree) if not hasattr(builtins, name)}
 
 
 def counting(source: str) -> ast.Module:
@@ -281,16 +315,21 @@ def counting(source: str) -> ast.Module:
     return tree
 
 
-_PASSED, _FAILED, _ERRORS = "__passed__", "__failed__", "__errors__"
+_REPORT, _ERRORS = "__report__", "__errors__"
 
 
 class _Counting(ast.NodeTransformer):
     """Makes every `assert` count instead of raise, but where a `try` might catch what it raises."""
 
+    test = 0
+
     def visit_Assert(self, node: ast.Assert) -> ast.stmt:
-        """`assert x` -> try: passed() if x else failed(), except what x raises: failed(it)."""
+        """`assert x` -> try: passed if x else failed, except what x raises: failed with it."""
+        self.test += 1
+        passed, failed = f"{_REPORT}.passed({self.test})", f"{_REPORT}.failed(test={self.test})"
         (counted,) = ast.parse(
-            f"try:\n {_PASSED}() if x else {_FAILED}()\nexcept {_ERRORS} as __error__:\n {_FAILED}(__error__)"
+            f"try:\n {passed} if x else {failed}\n"
+            f"except {_ERRORS} as __error__:\n {_REPORT}.failed(__error__, {self.test})"
         ).body
         assert isinstance(counted, ast.Try)
         choice = counted.body[0]

@@ -78,6 +78,8 @@ FORBIDDEN: dict[str, tuple[int | None, int | None]] = {
     "reboot": (169, 142),
     "syslog": (103, 116),
     "vhangup": (153, 58),
+    "sync": (162, 81),
+    "syncfs": (306, 267),
     "init_module": (175, 105),
     "finit_module": (313, 273),
     "delete_module": (176, 106),
@@ -108,8 +110,8 @@ FORBIDDEN: dict[str, tuple[int | None, int | None]] = {
 _CLONE, _CLONE3, _KILL, _TKILL, _TGKILL, _PRLIMIT = (56, 220), (435, 435), (62, 129), (200, 130), (234, 131), (302, 261)
 _FCNTL, _IOCTL, _SETPGID = (72, 25), (16, 29), (109, 154)
 _CLONE_THREAD = 0x10000
-_OWNERS = (8, 10, 15)
-"""F_SETOWN, F_SETSIG, F_SETOWN_EX: they send signals to other processes."""
+_REACHING = (8, 10, 15, 1024)
+"""F_SETOWN, F_SETSIG, F_SETOWN_EX send signals to other processes, F_SETLEASE holds up whoever opens a file."""
 _TERMINALS = (0x5412, 0x541C, 0x8901, 0x8902)
 """TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP."""
 
@@ -141,7 +143,7 @@ def filter_program(machine: str, pid: int) -> bytes:
         *_checked(_TKILL[which], 0, _EQUAL, (pid,), allowed=True),
         *_checked(_PRLIMIT[which], 0, _EQUAL, (0, pid), allowed=True),
         *_checked(_SETPGID[which], 0, _EQUAL, (0, pid), allowed=True),
-        *_checked(_FCNTL[which], 1, _EQUAL, _OWNERS, allowed=False),
+        *_checked(_FCNTL[which], 1, _EQUAL, _REACHING, allowed=False),
         *_checked(_IOCTL[which], 1, _EQUAL, _TERMINALS, allowed=False),
     ]
     return b"".join(code) + never(which)
