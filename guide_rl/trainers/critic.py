@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guide_rl.config import TrainRecipe
+from guide_rl.config import CriticConfig, TrainRecipe
 from guide_rl.equations.advantages import gae, whiten
 from guide_rl.equations.losses import value_loss_NT
 from guide_rl.logprobs import Row, Scorer, padded, unpad
@@ -61,29 +61,14 @@ class Critic:
         return torch.where(mask_NT, values_NT, 0.0), mask_NT
 
     def judge(self, rows: Sequence[TrainRow]) -> Metrics:
-        """Fill values, returns and advantages of all rows of a step, before anything moves.
-
-        Returns:
-            Mean value, and explained variance 1 - Var(R - V) / Var(R) over all tokens (left out where all returns are equal).
-        """
+        """Fill values, returns and advantages of all rows of a step, before anything moves; see `fill_advantages`."""
         plain = [row.plain for row in rows]
         with torch.no_grad():
             for part in self.scorer.microbatches(plain):
                 some = [plain[i] for i in part]
                 for i, values_T in zip(part, unpad(self.values(some)[0], some), strict=True):
                     rows[i].values = values_T
-        advantages = []
-        for row in rows:
-            assert row.values is not None
-            advantages.append(gae(row.reward, row.values, gamma=self.config.gamma, lam=self.config.lam))
-            row.returns = advantages[-1] + row.values
-        for row, advantages_T in zip(rows, whiten(advantages) if self.config.whiten else advantages, strict=True):
-            row.advantage = advantages_T
-        values, returns = (torch.cat([getattr(row, name) for row in rows]).double() for name in ("values", "returns"))
-        metrics = {"critic/value": values.mean().item()}
-        if returns.numel() > 1 and (variance := returns.var().item()) > 0:
-            metrics["critic/explained_variance"] = 1 - (returns - values).var().item() / variance
-        return metrics
+        return fill_advantages(rows, self.config)
 
     def step(self, rows: Sequence[TrainRow], *, warming_up: bool = False) -> Metrics:
         """One optimizer step of the critic's own parameters over the rows of a mini-batch (mean over their tokens).
@@ -133,3 +118,23 @@ class Critic:
             for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
                 parameter.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def fill_advantages(rows: Sequence[TrainRow], config: CriticConfig) -> Metrics:
+    """Returns and advantages of all rows of a step, from their rewards and values.
+
+    Returns:
+        Mean value, and explained variance 1 - Var(R - V) / Var(R) over all tokens (left out where all returns are equal).
+    """
+    advantages = []
+    for row in rows:
+        assert row.values is not None
+        advantages.append(gae(row.reward, row.values, gamma=config.gamma, lam=config.lam))
+        row.returns = advantages[-1] + row.values
+    for row, advantages_T in zip(rows, whiten(advantages) if config.whiten else advantages, strict=True):
+        row.advantage = advantages_T
+    values, returns = (torch.cat([getattr(row, name) for row in rows]).double() for name in ("values", "returns"))
+    metrics = {"critic/value": values.mean().item()}
+    if returns.numel() > 1 and (variance := returns.var().item()) > 0:
+        metrics["critic/explained_variance"] = 1 - (returns - values).var().item() / variance
+    return metrics

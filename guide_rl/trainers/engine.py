@@ -7,7 +7,7 @@ how to grade, when to evaluate and to save is the loop's (`trainers.trainer`), t
 import importlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -37,6 +37,8 @@ class Updated:
     ratios: dict[RolloutKey, list[float]]
     """The importance ratio of every guided rollout, token by token: before the update, or, with the sampler's old log-probs, at
     the rollout's first pass in it."""
+    timings: Metrics = field(default_factory=dict)
+    """Seconds of its parts, where the engine knows them."""
 
 
 class Engine(Protocol):
@@ -96,6 +98,6 @@ ENGINES = {
 
 def engine_of(recipe: TrainRecipe, run: RunFolder, checkpoint: Path | None) -> Engine:
     """The engine that a recipe names."""
-    module, name = ENGINES[getattr(recipe, "engine", "local")]
+    module, name = ENGINES[recipe.engine]
     engine: Engine = getattr(importlib.import_module(module), name)(recipe, run, checkpoint)
     return engine

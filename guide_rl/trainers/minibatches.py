@@ -173,8 +173,11 @@ class RatioLog:
             self.plain.append(plain_T)
             self.guided.append(old_T)
         if recomputed:
-            sampler_T = torch.tensor(rollout.logprobs, device=old_T.device)
-            self.mismatch.append((old_T - sampler_T).abs())
+            self.compare(rollout, old_T)
+
+    def compare(self, rollout: Rollout, old_T: Tensor) -> None:
+        """A rollout's log-probs under the prompt that sampled it, beside what the sampler said."""
+        self.mismatch.append((old_T - torch.tensor(rollout.logprobs, device=old_T.device)).abs())
 
     def ratios(self) -> dict[RolloutKey, list[float]]:
         """The ratio of plain to guided probability at every token, of every guided rollout by its key."""

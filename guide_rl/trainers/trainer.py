@@ -129,7 +129,7 @@ class Trainer:
         check_trackers(recipe)
         self.problems = training_problems(recipe, engine, progress.note)
         self.held_out = held_out_problems(recipe, engine, progress.note)
-        progress.phase("starting", "the engine")
+        progress.phase("starting", f"engine {recipe.engine}")
         engine.start()
         self.sampler = engine.sampler(recipe.sampling.temperature, recipe.sampling.max_tokens)
         self.step_done, self.saved, self.evaluated = 0, 0, -1
@@ -205,6 +205,7 @@ class Trainer:
                 "seconds/sampling": sampled - started,
                 "seconds/update": seconds - (sampled - started),
                 "tokens_per_s": metrics["tokens"] / seconds,
+                **updated.timings,
             }
             self.log.rollouts(step, groups, updated)
             self.log.metrics(step, metrics, timings)

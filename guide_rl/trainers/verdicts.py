@@ -23,7 +23,8 @@ def refuse_failing_grader(groups: Sequence[Group]) -> None:
 
 def why_no_gradient(metrics: Metrics) -> str:
     """How the rollouts of a step without gradient were graded, and where to look."""
-    verdicts = {key.removeprefix("grades/"): int(n) for key, n in metrics.items() if key.startswith("grades/")}
+    grades = {key.removeprefix("grades/"): int(n) for key, n in metrics.items() if key.startswith("grades/")}
+    verdicts = {name: n for name, n in grades.items() if "/" not in name}  # Others are of one grader.
     counts = ", ".join(f"{n} {name}" for name, n in sorted(verdicts.items(), key=lambda item: -item[1]))
     return (
         f"within every group all rewards are equal ({counts}). If that stays so, read rollouts.jsonl: does the answer stand "

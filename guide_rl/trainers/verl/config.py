@@ -130,14 +130,19 @@ def refused(recipe: TrainRecipe) -> list[str]:
     return [f"{field} {why}" for field, (applies, why) in checks if applies(recipe)]
 
 
+def require_honoured(recipe: TrainRecipe) -> None:
+    """Raise ValueError where the recipe asks for what engine verl cannot do; names the fields and what to do."""
+    if errors := refused(recipe):
+        raise ValueError("with engine verl, " + "; ".join(errors))
+
+
 def verl_config(recipe: TrainRecipe) -> "DictConfig":
     """verl's configuration for a recipe: verl's defaults, then what the recipe says, then its `verl` mapping.
 
     Raises:
         ValueError: the recipe asks for what verl cannot do, verl has no such key, or verl (or its hydra) is not there.
     """
-    if errors := refused(recipe):
-        raise ValueError("engine verl: " + "; ".join(errors))
+    require_honoured(recipe)
     config = _defaults(_model_engine(recipe))
     for key, value in derived(recipe).items():
         set_key(config, key, value)
@@ -310,8 +315,7 @@ def set_key(config: dict[str, Any], key: str, value: Any) -> None:
     if path[-1] not in place and "+" not in key:
         plain = ".".join(path)
         raise ValueError(
-            f"verl.{plain}: verl has no such key{_nearest(config, path)}; "
-            f"a key that its defaults do not list is set as verl.+{plain}"
+            f"verl.{plain}: verl has no such key{_nearest(config, path)} (verl.+{plain} adds it all the same)"
         )
     place[path[-1]] = value
 

@@ -1,0 +1,182 @@
+"""The engine for a Ray cluster: verl's workers and rollout servers under Guide's own loop.
+
+Guide is the controller: its loop (`trainers.trainer`) runs in this process, decides what is sampled, grades it, and calls
+verl's worker groups for what needs accelerators: rollouts (`sampler`), log-probs and updates (`update`, `loss`), weight sync,
+checkpoints. So every engine has the same algorithm, and nothing of verl's own loop, rewards or advantages is used.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from guide_rl.config import TrainRecipe
+from guide_rl.prompts import PromptIds, Prompts, load_tokenizer
+from guide_rl.run_folder import RunFolder
+from guide_rl.samplers.causal_lm import check_length
+from guide_rl.samplers.rollout_text import RolloutText
+from guide_rl.trainers.engine import EngineLost, Updated
+from guide_rl.trainers.verl.config import verl_config
+from guide_rl.trainers.verl.private import Workers, check_version, merge
+from guide_rl.trainers.verl.sampler import Loop, ServerSampler
+from guide_rl.trainers.verl.update import WorkersUpdate
+from guide_rl.types import Group
+
+
+class VerlEngine:
+    """Samples and updates on a cluster; see `trainers.engine.Engine`.
+
+    Raises:
+        ValueError: the recipe asks for what verl cannot do, or verl is not there.
+    """
+
+    def __init__(self, recipe: TrainRecipe, run: RunFolder, checkpoint: Path | None) -> None:
+        from transformers import AutoConfig, GenerationConfig
+
+        check_version()
+        self.recipe, self.run, self.checkpoint = recipe, run, checkpoint
+        self.config = verl_config(recipe)
+        path, trust = recipe.model.path, recipe.model.trust_remote_code
+        self.tokenizer = load_tokenizer(path, trust_remote_code=trust)
+        self.prompt_ids = PromptIds(Prompts(self.tokenizer, recipe.prompts))
+        self._model_config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
+        with contextlib.suppress(OSError):
+            self._generation = GenerationConfig.from_pretrained(path).eos_token_id
+        self._step = 0
+        self._own_ray = False
+        self._loop: Loop | None = None
+
+    def check_length(self, prompt_tokens: int, max_tokens: int, *, knob: str = "sampling.max_tokens") -> None:
+        """As the function of that name, for this model."""
+        check_length(self._model_config.get_text_config(), prompt_tokens, max_tokens, knob=knob)
+
+    def start(self) -> None:
+        """Connect to Ray (or start it here), start the workers and servers, and load the checkpoint."""
+        with self._explained("while starting"):
+            self._connect()
+            self.workers = Workers(
+                self.config,
+                temperature=self.recipe.sampling.temperature,
+                idle_token=self.tokenizer.pad_token_id or 0,
+                epochs=self.recipe.optimizer.epochs,
+            )
+            self._update = WorkersUpdate(self.recipe, self.workers, self.prompt_ids)
+            self._loop = Loop()
+            if self.checkpoint is not None:
+                self.workers.load(self.checkpoint)
+                self._step = int(self.checkpoint.name.rpartition("-")[2])
+            self.workers.send_weights(self._step)
+
+    def sampler(self, temperature: float, max_tokens: int, *, top_p: float = 1.0, top_k: int = 0) -> ServerSampler:
+        """A sampler over the rollout servers."""
+        assert self._loop is not None
+        text = RolloutText(self.tokenizer, eos_token_ids=self._eos, stop=self.recipe.sampling.stop)
+        return ServerSampler(
+            self.workers.client,
+            self._loop,
+            text,
+            eos_token_ids=self._eos,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            top_p=top_p,
+            top_k=top_k,
+            seeded=bool(self.config.actor_rollout_ref.rollout.full_determinism),
+            explained=lambda error: self._lost(error, "while sampling"),
+        )
+
+    def sampling(self) -> contextlib.AbstractContextManager[None]:
+        """Nothing: the servers are awake."""
+        return contextlib.nullcontext()
+
+    def update(self, groups: Sequence[Group], step: int) -> Updated:
+        """Let the servers sleep, move the policy, and wake them with its new weights."""
+        with self._explained(f"in the update of step {step}"):
+            self.workers.sleep()
+            started = time.perf_counter()
+            updated = self._update(groups, step)
+            trained = time.perf_counter()
+            self._step = step
+            self.workers.send_weights(step)
+        timings = {"seconds/workers": trained - started, "seconds/weights": time.perf_counter() - trained}
+        return replace(updated, timings=timings)
+
+    def save(self, folder: Path) -> None:
+        """verl's own checkpoints, of policy and critic."""
+        with self._explained("while saving"):
+            self.workers.save(folder.resolve(), self._step)
+
+    def export(self, folder: Path) -> None:
+        """The policy of the newest checkpoint, merged."""
+        newest = self.run.latest_checkpoint()
+        assert newest is not None
+        merge(newest / "actor", folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the workers, and Ray where it was started here."""
+        import ray
+
+        if self._loop is not None:
+            self._loop.close()
+        if ray.is_initialized() and self._own_ray:
+            ray.shutdown()
+
+    # ------------------------------------------------------------------ Ray
+
+    @property
+    def _eos(self) -> set[int]:
+        """Tokens that end a rollout: what the model's generation config says, and the tokenizer."""
+        said = getattr(self, "_generation", None)
+        found = {*said} if isinstance(said, list | tuple) else {said}
+        return {token for token in found | {self.tokenizer.eos_token_id} if token is not None}
+
+    def _connect(self) -> None:
+        """Connect to the cluster that the environment or verl.ray_kwargs.ray_init names, or start one on this machine."""
+        import ray
+        from omegaconf import OmegaConf
+        from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
+
+        if ray.is_initialized():
+            return
+        options: Any = OmegaConf.to_container(self.config.ray_kwargs.get("ray_init", {}), resolve=True)
+        given = options.pop("runtime_env", {})
+        environment = OmegaConf.to_container(OmegaConf.merge(get_ppo_ray_runtime_env(self.config), given))
+        ray.init(**{"log_to_driver": False, **options}, runtime_env=environment)
+        self._own_ray = True
+
+    @contextlib.contextmanager
+    def _explained(self, when: str) -> Iterator[None]:
+        """Turn Ray's errors into EngineLost, or MemoryError."""
+        import ray.exceptions
+
+        try:
+            yield
+        except ray.exceptions.RayError as error:
+            raise self._lost(error, when) from error
+
+    def _lost(self, error: Exception, when: str) -> Exception:
+        """What a worker's or a server's error means for the run."""
+        import ray.exceptions
+
+        if not isinstance(error, ray.exceptions.RayError):
+            return error
+        text = str(error).strip()
+        if "out of memory" in text.lower():
+            return MemoryError(
+                f"out of memory {when}: lower optimizer.tokens_per_microbatch (update), "
+                f"verl.actor_rollout_ref.rollout.gpu_memory_utilization or sampling.batch_size (sampling). {text[-1500:]}"
+            )
+        newest = self.run.latest_checkpoint()
+        remedy = (
+            f"the last whole checkpoint is {newest}: continue with `guide train --resume {self.run.path}`"
+            if newest
+            else "there is no checkpoint yet: start again"
+        )
+        return EngineLost(
+            f"a process of the cluster failed {when}; {remedy}. Its log is in Ray's session folder (logs/worker-*.err). "
+            f"{text[-2000:]}"
+        )
