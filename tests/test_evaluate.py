@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from faulty_server import FaultyServer
 from rich.console import Console
+from sandboxed import children, needs_sandbox
 from tiny_models import tiny_model, tiny_tokenizer
 from toy_run import trainer
 from toy_run import write_inputs as write_training_inputs
@@ -30,6 +31,7 @@ from guide_rl.evaluation.models import EvaluatedModel, find_models
 from guide_rl.evaluation.outcomes import OUTCOMES, outcome
 from guide_rl.evaluation.running import evaluate_models
 from guide_rl.evaluation.table import print_table
+from guide_rl.graders.setup_error import GraderSetupError
 from guide_rl.recipes import read_recipe
 from guide_rl.run_folder import RunFolder
 from guide_rl.samplers.transformers import TransformersSampler
@@ -562,6 +564,35 @@ def test_what_cannot_work_is_said_before_anything_is_sampled(folder, monkeypatch
         evaluate(folder, *(setting.replace("FOLDER", str(folder)) for setting in settings))
     assert "\n" not in str(error.value)
     assert not (folder / "run").exists()
+
+
+CODE = {"grader": "unit_tests", "answer": "1", "metadata": {"tests": "assert f(1) == 1"}}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is for Linux")
+def test_an_evaluation_with_code_stops_before_it_samples_where_no_sandbox_starts(folder, monkeypatch):
+    broken = folder / "bwrap"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    write_problems(folder / "code.jsonl", 2, **CODE)
+    benchmarks = f"benchmarks={{sums: {folder}/sums.jsonl, code: {folder}/code.jsonl}}"
+    with pytest.raises(GraderSetupError, match="bubblewrap cannot start a sandbox here"):
+        evaluate(folder, benchmarks, "max_tokens=1")  # Too short to be graded.
+    assert not (folder / "run").exists()
+    evaluate(folder, "max_tokens=1")
+
+
+@needs_sandbox
+@pytest.mark.e2e
+def test_an_evaluation_with_code_runs_it_and_leaves_no_process_behind(folder):
+    write_problems(folder / "sums.jsonl", 2, **CODE)
+    before = children()
+    run, _ = evaluate(folder)
+    verdicts = {row["verdict"] for row in run.read("rollouts.jsonl") if row["text"].strip()}
+    assert verdicts - {"truncated"}
+    assert all(verdict == "truncated" or verdict.startswith("error: ") for verdict in verdicts), verdicts
+    assert children() <= before
 
 
 def test_out_of_memory_names_the_field_and_goes_on_with_less(folder, monkeypatch):
