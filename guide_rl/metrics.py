@@ -50,6 +50,9 @@ def group_metrics(groups: Sequence[Group], left: Sequence[Rollout] = ()) -> Metr
         )
     verdicts = Counter(grade.verdict for _, grade in plain + guided)
     metrics |= {f"grades/{verdict}": float(count) for verdict, count in sorted(verdicts.items())}
+    if len({group.problem.grader for group in groups}) > 1:
+        by_grader = Counter((grade.verdict, group.problem.grader) for group in groups for grade in group.grades)
+        metrics |= {f"grades/{verdict}/{grader}": float(n) for (verdict, grader), n in sorted(by_grader.items())}
     return {name: value for name, value in metrics.items() if value is not None}
 
 

@@ -52,6 +52,8 @@ ENDLESS = {
 }
 TIMED_OUT = 3
 """Of the ENDLESS: the sentence about neon is read up to a limit instead."""
+SLOW = ("math", "quantity", "unit_tests")
+"""The graders of the others."""
 
 
 def sandboxed() -> bool:
@@ -139,6 +141,7 @@ def test_graders_of_all_domains_work_side_by_side_and_what_outlasts_its_limit_is
         assert [grade.correct for grade in group.grades] == [True, False, False, False], group.problem.grader
     metrics = group_metrics(groups)
     assert metrics["grades/timeout"] == TIMED_OUT
+    assert {key for key in metrics if key.startswith("grades/timeout/")} == {f"grades/timeout/{name}" for name in SLOW}
     assert [metrics[f"accuracy/plain/{domain}"] for domain in ("math", "code", "stem")] == [0.25] * 3
 
 
@@ -175,6 +178,7 @@ def test_the_recipe_of_the_three_domains_trains_for_two_steps_with_metrics_for_e
         assert accuracies == {"math": 0.0, "code": 0.25, "stem": 0.25}
         assert row["guidance/rescued"] == row["guidance/triggered"] == 1
         assert row["grades/timeout"] == TIMED_OUT
+        assert [row[f"grades/timeout/{name}"] for name in SLOW] == [1, 1, 1]
         assert row["grad_norm"] > 0
 
 

@@ -84,7 +84,8 @@ METRICS = {
     "total/rollouts": Meaning("rollouts sampled so far"),
     "total/tokens": Meaning("tokens sampled so far"),
     "grades/<verdict>": Meaning(
-        "rollouts with that verdict of the grader (timeouts and crashes are named here)",
+        "rollouts with that verdict of the grader (timeouts and crashes are named here); in a step with several graders also "
+        "`grades/<verdict>/<grader>`",
         "",
         "many `timeout`, `memory` or `crashed`",
     ),
