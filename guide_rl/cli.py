@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 
 from guide_rl import __version__
 from guide_rl.config import EvaluateRecipe, GuidanceRecipe, ProblemsRecipe, SFTRecipe, TrainRecipe
-from guide_rl.recipes import Recipe, nearest, parse_recipe, recipe_parser
+from guide_rl.recipes import Recipe, nearest, parse_recipe, recipe_parser, write_recipe
 from guide_rl.run_folder import RunFolder
 
 USER_ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)
@@ -207,16 +207,29 @@ def _guidance(arguments: list[str]) -> Callable[[], object]:
 
 def _train(arguments: list[str]) -> Callable[[], object]:
     """`guide train`."""
-    dry = ("--dry-run", "show the resolved recipe, two prompts and the cost; stop")
+    flags = [
+        ("--dry-run", "show the resolved recipe, two prompts and the cost; stop"),
+        (
+            "--print-config",
+            "print the resolved recipe or, with engine verl, what verl is configured with; start nothing",
+        ),
+    ]
     recipe, options = _recipe_command(
         TrainRecipe,
         "train",
         "Train a policy with Guide-GRPO, Guide-PPO or what they are compared with.",
         arguments,
-        [dry],
+        flags,
     )
+    if recipe.engine == "verl":
+        from guide_rl.trainers.verl.config import require_honoured
+
+        require_honoured(recipe)
 
     def run() -> None:
+        if options.print_config:
+            print(_config(recipe), end="")
+            return
         if options.dry_run:
             from guide_rl.trainers.dry_run import dry_run
 
@@ -227,6 +240,15 @@ def _train(arguments: list[str]) -> Callable[[], object]:
         train(recipe, resume=options.resume)
 
     return run
+
+
+def _config(recipe: TrainRecipe) -> str:
+    """What a recipe comes to, as YAML: its fields, or, with engine verl, all that verl is configured with."""
+    if recipe.engine == "verl":
+        from guide_rl.trainers.verl.config import as_yaml
+
+        return as_yaml(recipe)
+    return write_recipe(recipe)
 
 
 def _sft(arguments: list[str]) -> Callable[[], object]:

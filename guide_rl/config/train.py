@@ -259,7 +259,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """`guide train`: Guide-GRPO, Guide-PPO or what they are compared with, on one device or, with engine verl, on a cluster."""
+    """`guide train`: Guide-GRPO, Guide-PPO or what they are compared with."""
 
     model: ModelConfig
     problems: ProblemsConfig

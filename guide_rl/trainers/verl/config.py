@@ -8,7 +8,9 @@ what becomes of every field of a recipe.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from difflib import get_close_matches
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +145,7 @@ def verl_config(recipe: TrainRecipe) -> "DictConfig":
         ValueError: the recipe asks for what verl cannot do, verl has no such key, or verl (or its hydra) is not there.
     """
     require_honoured(recipe)
-    config = _defaults(_model_engine(recipe))
+    config = deepcopy(_defaults(_model_engine(recipe)))
     for key, value in derived(recipe).items():
         set_key(config, key, value)
     for key, value in flat({**recipe.verl, "model_engine": _model_engine(recipe)}, config):
@@ -270,6 +272,7 @@ def _fsdp(recipe: TrainRecipe) -> bool:
     return _model_engine(recipe) == "dp"
 
 
+@cache
 def _defaults(model_engine: str) -> dict[str, Any]:
     """verl's own configuration, composed, interpolations unresolved."""
     if find_spec("verl") is None:
@@ -327,10 +330,15 @@ def _nearest(config: Mapping[str, Any], path: list[str]) -> str:
     beside = [known.rpartition(".")[2] for known in names if known.rpartition(".")[0] == section]
     close = (
         [".".join([*path[:-1], match]) for match in get_close_matches(name, beside, 1)]
-        or sorted((known for known in names if known.endswith(f".{name}")), key=lambda known: known.count("."))
+        or sorted((known for known in names if known.endswith(f".{name}")), key=_remoteness)
         or get_close_matches(".".join(path), names, 1)
     )
     return f"; did you mean verl.{close[0]}?" if close else ""
+
+
+def _remoteness(name: str) -> tuple[bool, int]:
+    """Smaller for keys that one is more likely to mean: in the parts that Guide uses, and high up."""
+    return name.split(".")[0] not in ("trainer", "ray_kwargs", "actor_rollout_ref", "critic"), name.count(".")
 
 
 def _names(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
