@@ -33,6 +33,13 @@ _CUTS = 40
 """Places in an answer at which its unit is looked for."""
 
 _SPACES = ((re.compile(r"\{,\}"), ","), (re.compile(r"\\!|\$"), ""), (re.compile(r"\\[,;: ]|~|\s+"), " "))
+_MACROS = (
+    (re.compile(r"\\(?:SI|qty)\s?\{([^{}]*)\}\s?\{([^{}]*)\}"), r"\1 \2"),
+    (re.compile(r"\\(?:si|unit)\s?\{([^{}]*)\}"), r"\1"),
+)
+"""Of siunitx."""
+_NO_NUMBER = re.compile(r"['\"_\u2032\u2033]")
+"""What math-verify reads over: 5' and 5_0 are not 5."""
 _IN_FRONT = re.compile(r"^\\text(?:bf|it|rm)?\s?\{([^{}]*)\}|^\\math(?:bf|rm|it|sf)\s?\{([^{}]*)\}")
 _EQUALS = re.compile(r"=|\\(?:approx|simeq|sim)(?![A-Za-z])|\u2248|^\s*(?:about|approximately|approx\.?|roughly)\b")
 _UNEQUAL = re.compile(r"[<>\u2264\u2265\u2260!]|\\(?:[lg]eq?|neq?|[lg]t)(?![A-Za-z])")
@@ -106,6 +113,8 @@ def thorough_grade(problem: Problem, text: str) -> Grade:
     if isinstance(answer, Grade) or _UNEQUAL.search(answer):
         return WRONG
     for number, unit in _parts(_value_part(answer)):
+        if _NO_NUMBER.search(number):
+            continue
         if reference.unit is not None and _LETTERS.search(_COMMAND.sub("", number)):
             continue
         if math_answer.left_to_do(plain(number), whole=False):
@@ -177,7 +186,7 @@ def _read(answer: str) -> Quantity | Grade | None:
 def _value_part(answer: str) -> str:
     """The answer after its last equals sign, in one spelling of spaces and signs."""
     answer = raised(_EQUALS.split(unwrapped(answer).replace("\u2212", "-"))[-1])
-    for pattern, replacement in _SPACES:
+    for pattern, replacement in (*_MACROS, *_SPACES):
         answer = pattern.sub(replacement, answer)
     return _IN_FRONT.sub(r"\1\2", answer.strip())
 

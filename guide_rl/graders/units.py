@@ -47,7 +47,7 @@ Da = 1.6605390666e-27 kg; pc = 3.0856775814913673e16 m; P = 0.1 Pa s; torr = 133
 _WITHOUT = """
 % = 1e-2 1; ppm = 1e-6 1; ppb = 1e-9 1; sr = 1 1; deg = 0.017453292519943295 1; rev = 6.283185307179586 1; min = 60 s
 h = 60 min; d = 24 h; week = 7 d; yr = 365.25 d; rpm = 1 rev/min
-t = 1e3 kg; u = 1 Da; ha = 1e4 m^2; angstrom = 1e-10 m; G = 1e-4 T
+cc = 1e-6 m^3; t = 1e3 kg; u = 1 Da; ha = 1e4 m^2; angstrom = 1e-10 m; G = 1e-4 T
 au = 149597870700 m; ly = 9460730472580800 m; atm = 101325 Pa; mmHg = 1 torr; dyn = 1e-5 N; erg = 1e-7 J; in = 0.0254 m
 ft = 12 in; yd = 3 ft; mi = 1760 yd; lb = 0.45359237 kg; oz = 0.0625 lb; lbf = 4.4482216152605 N; psi = 6894.757293168361 Pa
 mph = 1 mi/h; hp = 745.6998715822702 W; knot = 0.5144444444444445 m/s; degC = 1 K; degF = 0.5555555555555556 K
@@ -61,7 +61,7 @@ Bq becquerel; Gy gray; Sv sievert; kat katal; L liter litre l; rad radian; eV el
 Da dalton; pc parsec; P poise; torr Torr; % percent; sr steradian; deg degree \u00b0; rev revolution turn; min minute
 h hour hr hrs; d day; yr year yrs; t tonne; u amu; ha hectare; angstrom \u00c5 \u212b; G gauss; au AU; ly lightyear
 atm atmosphere; dyn dyne; in inch inches; ft foot feet; yd yard; mi mile; lb pound lbs; oz ounce; hp horsepower
-degC celsius; degF fahrenheit
+degC celsius; degF fahrenheit; kg Kg kgs
 """
 """Other names of units; words may be in the plural and in capitals."""
 _SYMBOLS = {"f": -15, "p": -12, "n": -9, "u": -6, "\u00b5": -6, "\u03bc": -6, "m": -3, "c": -2, "d": -1, "h": 2}
@@ -75,6 +75,9 @@ _LONGEST, _HIGHEST = 100, 12
 _RAISED = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b", "0123456789+-")
 _SMALL = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b]+")
 _RESPELLED: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
+    (re.compile("\u2103"), "degC"),
+    (re.compile("\u2109"), "degF"),
+    (re.compile("\u00ba"), "\u00b0"),
     (re.compile(r"\^?\s?\{?\s?\\(?:circ|degree)(?![A-Za-z])\s?\}?"), " \u00b0"),
     (re.compile(r"\^\s?\{\s?([^{}]*?)\s?\}"), r"^(\1)"),
     (re.compile(r"\\(?:left|right)(?![A-Za-z])|\$"), ""),
@@ -95,6 +98,8 @@ _RESPELLED: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] =
     (re.compile(r" squared\b"), "^2"),
     (re.compile(r" cubed\b"), "^3"),
     (re.compile(r"\blight[ -]year"), "lightyear"),
+    (re.compile(r"\belectron[ -]volt"), "electronvolt"),
+    (re.compile(r"\b([kcm]?m)s(?=\s?\^\s?\(?\s?-)"), r"\1 s"),  # ms^-2 is the metre's, never the millisecond's.
     (re.compile(r"\bper\b"), "/"),
 ]
 """One spelling for what people and LaTeX write."""
