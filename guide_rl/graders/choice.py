@@ -3,7 +3,8 @@ r"""The `choice` grader: the answer to a multiple-choice question, as a letter o
 The problem's answer is the letter of the right choice; its metadata holds `choices`, the texts of A, B, C ... in the order
 in which the question lists them. The last commitment of a text counts: its final answer (`answer_text`), or a sentence after
 that, such as "the answer is (B)". Where it has neither, lines that are a choice and nothing else (`B`, `(B)`, `B) 42`, `42`).
-A commitment to several choices is wrong: "A or B", all letters, a letter with the text of another choice.
+A commitment to several choices is wrong: "A or B", all letters, a letter with the text of another choice. One that is taken
+back at once ("B?", "B is wrong", "I do not think that the answer is B") is none.
 """
 
 import re
@@ -30,13 +31,19 @@ _READ, _SENTENCES = 20_000, 20
 """How much of the end of a text is read for sentences and lines: characters, and sentences that say what the answer is."""
 
 _EMPHASIS = re.compile(r"\*\*|__|`|^#+ ?", re.MULTILINE)
-_MARKUP = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:bf|rm|it)|mbox)(?=\s?\{)|[${}]|\\[()\[\]]")
+_QUOTED = re.compile(r"(?<![\w*)])[*_\"'\u201c\u2018]([(\[]?[A-Za-z][)\].]?)[*_\"'\u201d\u2019](?![\w*(])")
+_MARKUP = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:bf|rm|it|sf)|mbox)(?=\s?\{)|[${}]|\\[()\[\]]")
 _SCRIPT = re.compile(r"([\^_])\{([^{}]*)\}")
+_ALONE = r"[(\[]?(?-i:[A-Z])[)\]]?\s?(?:[.!\n]|\Z)"
 _SAID = re.compile(
-    r"\b(?:(?:answer|choice|option)(?: choice| option| letter)?(?: here)?(?:(?: is| would be| must be| should be| =)?:| is"
-    r"| would be| must be| should be| =)|(?:I|we) (?:choose|pick|select|go with)|answer(?=\s{1,3}\())"
-    r"\s{0,3}|(?<![\w)])(?<!\bor )(?<!\band )\(?(?P<letter>(?-i:[A-Z]))\)? is (?:the )?(?:correct|right|best)\b"
-    r"(?! (?:only|if|when|or|about)\b)",
+    r"\b(?:(?:(?:answer|choice|option)(?: choice| option| letter)?(?: here)?|(?:correct|right) letter)"
+    r"(?:(?: is| would be| must be| should be| =)?:| is| would be| must be| should be| =)"
+    r"(?: (?:therefore|thus|hence|clearly|simply|indeed|then)\b,?)?"
+    r"|(?:I|we)(?:'d|'ll| will| would)? (?:choose|pick|select|go with)|answer(?=\s{1,3}\()"
+    rf"|(?:(?:therefore|thus|hence|so),?|(?:no|wait)[,:]|(?:actually|rather),?)(?: (?:it|that)(?: is|'s))?(?=\s{_ALONE}))"
+    r"\s{0,3}|(?<![\w)])(?<!\bor )(?<!\band )(?<!\bif )\(?(?P<letter>(?-i:[A-Z]))\)? is "
+    r"(?:(?:the|my) (?:final |correct |right |best )?(?:answer|choice|option)|(?:the )?(?:correct|right|best))\b"
+    r"(?! (?:only|if|when|or|about|to)\b|\s?\?)",
     re.IGNORECASE,
 )
 _LABEL = re.compile(
@@ -44,7 +51,20 @@ _LABEL = re.compile(
 )
 _LONE = re.compile(r"[(\[]?([A-Za-z])[)\]]?[.:,]?")
 _LETTERED = re.compile(r"(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])[)\]]|([A-Z])(?![\w'^*/+=-]))\s*([-.:,;\u2013\u2014]?)\s*")
-_ANOTHER = re.compile(r"(?:(?:[,;/&+|]|and\b|or\b)\s*)*(?:[(\[]([A-Za-z])[)\]]|([A-Z])(?![\w']))")
+_ANOTHER = re.compile(
+    r"(?:(?:[,;/&+|]|\.+|\\(?:lor|land|vee|wedge|cup|cap|to|q?quad|rightarrow)\b|\\[,;: !]"
+    r"|(?:and|or|maybe|possibly|perhaps|probably|even|also|but)\b)\s*)*(?:[(\[]([A-Za-z])[)\]]|([A-Z])(?![\w']))"
+)
+_DENIED = re.compile(
+    r"[?\u2260]|\(?(?:(?:is|are|was|would be) )?(?:not|wrong|incorrect|false)\b|isn't\b", re.IGNORECASE
+)
+_DENIED_BEFORE = re.compile(
+    r"(?:\bnot|n't|\bnever|\bdoubt)(?: \w+){0,3} that (?:the |my )?(?:(?:correct|right|final|option|choice) )?$",
+    re.IGNORECASE,
+)
+_TAKEN_BACK = re.compile(r"(?:[\s$\\)\]}*]{0,10}|</answer>\s?)(?:is|was|would be) (?:wrong|incorrect|false|not)\b")
+_LETTER_AT_END = re.compile(r"[(\[]([A-Za-z])[)\]]\.?$")
+_JOINED = re.compile(r"[,;/&|]|\b(?:or|and)\b")
 _MARKED = re.compile(r"(?<![\w(])[(\[]?([A-Z])[).:\]](?=\s|$)")
 _REASON = r"because|since|as|which|so|for|with|due|by|from|given"
 _END_OF_CLAUSE = re.compile(rf"\.(?:\s|$)|[,;]\s(?!(?:or|and)\b|[(\[]?[A-Z][).\]])|(?:^|\s)(?:{_REASON})\b")
@@ -75,6 +95,8 @@ def grade(problem: Problem, text: str) -> Grade:
     span = final_span(text)
     answer = "" if span is None else text[slice(*span)].strip()
     after = text[0 if span is None else span[1] :][-_READ:]
+    if span is not None and _TAKEN_BACK.match(text, span[1]):
+        answer = ""
     letters = _stated(after, choices)
     if not letters and answer:
         if len(answer) > max(MAX_ANSWER, 2 * max(map(len, choices))):
@@ -94,8 +116,10 @@ def grade(problem: Problem, text: str) -> Grade:
 def _stated(text: str, choices: Sequence[str]) -> set[str]:
     """The letters that the last sentence about the answer names; none where no such sentence names any."""
     longest = 200 + 2 * max(map(len, choices))
-    text = _EMPHASIS.sub("", text)
+    text = _unmarked(text)
     for found in list(_SAID.finditer(text))[: -_SENTENCES - 1 : -1]:
+        if _DENIED_BEFORE.search(text[max(found.start() - 60, 0) : found.start()]):
+            continue
         said = found["letter"] or text[found.end() : found.end() + longest].partition("\n")[0]
         if letters := _committed(said, choices):
             return letters
@@ -105,8 +129,8 @@ def _stated(text: str, choices: Sequence[str]) -> set[str]:
 def _listed(text: str, choices: Sequence[str]) -> set[str]:
     """The letters of all lines that are a choice and nothing else."""
     letters: set[str] = set()
-    for line in filter(None, map(str.strip, _EMPHASIS.sub("", text).splitlines())):
-        lone = _LONE.fullmatch(_bare(line))
+    for line in filter(None, map(str.strip, _unmarked(text).splitlines())):
+        lone = _LONE.fullmatch(_LABEL.sub("", _bare(line)))
         lettered = _LETTERED.match(_bare(line))
         if lone and _in_range(lone[1], choices):
             letters.add(lone[1].upper())
@@ -126,14 +150,17 @@ def _committed(said: str, choices: Sequence[str]) -> set[str]:
         return letters
     lettered = _LETTERED.match(bare)
     if lettered is None or not (letters := _in_range(_letter(lettered), choices)):
-        return _by_text(bare, choices) or _by_text(_clause(said), choices)
+        return _by_text(bare, choices) or _texts(said, choices) or _by_text(_clause(said), choices)
     rest = bare[lettered.end() :]
     if texts := _by_text(rest, choices) or _by_text(_clause(rest), choices):
         return letters | texts
     marked = lettered[1] or lettered[2] or lettered[4]
+    if _DENIED.match(rest):
+        return set()
     if not marked and _PROSE.match(rest):  # The article: "A positive number".
         return set()
-    if another := _ANOTHER.match(rest):
+    another = _ANOTHER.match(rest)
+    if another and not (lettered[4] == "." and re.match(r" [a-z]", rest[another.end() :])):  # "B. A is too small."
         letters |= _in_range(_letter(another), choices)
     for also in _MARKED.finditer(_clause(rest)):
         letters |= _in_range(also[1], choices)
@@ -142,7 +169,12 @@ def _committed(said: str, choices: Sequence[str]) -> set[str]:
 
 def _bare(text: str) -> str:
     r"""The text without emphasis, `$`, braces and commands such as `\text`."""
-    return _MARKUP.sub("", _EMPHASIS.sub("", text)).strip()
+    return _MARKUP.sub("", _unmarked(text)).strip()
+
+
+def _unmarked(text: str) -> str:
+    """The text without emphasis, and without quotation marks or single stars around a letter."""
+    return _QUOTED.sub(r"\1", _EMPHASIS.sub("", text))
 
 
 def _clause(text: str) -> str:
@@ -173,6 +205,19 @@ def _by_text(text: str, choices: Sequence[str]) -> set[str]:
         if any(same):
             return {letter for letter, is_same in zip(LETTERS, same, strict=False) if is_same}
     return set()
+
+
+def _texts(said: str, choices: Sequence[str]) -> set[str]:
+    """The letters of texts of several choices, or of one text with a letter behind it: "41 or 42", "42 (B)"."""
+    clause = _clause(said).strip()
+    if (last := _LETTER_AT_END.search(clause)) and (letters := _by_text(clause[: last.start()], choices)):
+        return letters | _in_range(last[1], choices)
+    letters = set()
+    for part in filter(str.strip, _JOINED.split(said)[: 2 * len(LETTERS)]):
+        if not (texts := _by_text(part, choices)):
+            break
+        letters |= texts
+    return letters if len(letters) > 1 else set()
 
 
 @lru_cache(maxsize=256)
