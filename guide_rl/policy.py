@@ -200,10 +200,16 @@ def export_checkpoint(source: Path, folder: Path, *, best: bool = False) -> None
         source = _best_checkpoint(run)
     elif (source / "recipe.yaml").is_file():
         source = run.latest_checkpoint() or source / "model"
-    if not _holds_model(source):
+    shards = source / "actor"  # of engine verl
+    if not _holds_model(source) and not shards.is_dir():
         raise FileNotFoundError(f"{source} holds no checkpoint; give a folder like runs/x/checkpoints/step-000100")
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} holds something already; give another folder")
+    if shards.is_dir():
+        from guide_rl.trainers.verl.private import merge
+
+        merge(shards, folder)
+        return
     with quiet_transformers():
         if (source / "adapter_config.json").is_file():
             from peft import AutoPeftModelForCausalLM

@@ -22,7 +22,7 @@ class NonFiniteLoss(FloatingPointError):
     """The loss, the gradient or what the optimizer made of the weights is NaN or infinite; nothing of the step is saved."""
 
 
-class EngineLost(RuntimeError):
+class EngineLost(ConnectionError):
     """A process that the engine needs has died: the step is lost, and nothing can be saved any more."""
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import torch
 from transformers import AutoModelForTokenClassification
-from verl.models.transformers import monkey_patch
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
@@ -34,7 +33,3 @@ class CPUValueEngine(FSDPEngineWithValueHead):
         return AutoModelForTokenClassification.from_pretrained(
             self.model_config.local_path, config=config, dtype=torch.float32, attn_implementation="sdpa"
         )
-
-
-# verl prepares trl's value-head model wherever trl is installed, and fails where that no longer has one (trl 1.x).
-monkey_patch.is_trl_available = lambda: False
