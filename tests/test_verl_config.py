@@ -11,7 +11,7 @@ from guide_rl.cli import main
 from guide_rl.config import TrainRecipe
 from guide_rl.recipes import fields_of, read_recipe
 from guide_rl.trainers.schedule import learning_rate
-from guide_rl.trainers.verl.config import FSDP_REFUSALS, MAPPED, OURS, REFUSALS, refused, verl_config
+from guide_rl.trainers.verl.config import MAPPED, MEGATRON_REFUSALS, OURS, OWN_KEYS, REFUSALS, refused, verl_config
 
 ROOT = Path(__file__).parent.parent
 PAPER = [path for path in sorted((ROOT / "recipes/paper").glob("*.yaml")) if not path.stem.startswith("sft")]
@@ -54,15 +54,20 @@ def test_every_field_of_a_recipe_is_mapped_ours_or_refused():
 
 
 REFUSED = {
+    "verl": ("verl.model_engine=veomni", "set verl.model_engine to one of them"),
     "model.device": ("model.device=cpu", "engine to local"),
     "model.lora": ("model.lora.rank=4", "engine to local"),
     "loss.guided_ratio": ("loss.guided_ratio=in_context", "set it to sampling"),
     "loss.reference_every": ("loss.reference_every=3 loss.beta=0.1", "leave it null"),
+    "critic.warmup_steps": (
+        "loss.advantages=gae loss.filter_uniform=false critic.warmup_steps=2 optimizer.warmup_steps=3",
+        "optimizer.warmup_steps to 0",
+    ),
     "critic.backbone": ("loss.advantages=gae loss.filter_uniform=false critic.backbone=shared", "set it to own"),
     "optimizer.schedule": ("optimizer.schedule=linear", "constant or cosine"),
     "optimizer.warmup_steps": ("optimizer.schedule=cosine optimizer.warmup_steps=3", "set it to 0"),
 }
-NOT_FSDP = {
+MEGATRON = {
     "model.dtype": ("model.dtype=float32", "auto"),
     "optimizer.schedule": ("optimizer.schedule=cosine", "constant"),
     "optimizer.warmup_steps": ("optimizer.warmup_steps=2", "0"),
@@ -72,7 +77,7 @@ NOT_FSDP = {
 
 def test_every_refusal_is_tested():
     assert set(REFUSED) == set(REFUSALS)
-    assert set(NOT_FSDP) == set(FSDP_REFUSALS)
+    assert set(MEGATRON) == set(MEGATRON_REFUSALS)
 
 
 @pytest.mark.parametrize(("field", "row"), REFUSED.items())
@@ -86,7 +91,7 @@ def test_what_verl_cannot_honour_stops_the_command_with_the_field_and_the_remedy
     assert remedy in message
 
 
-@pytest.mark.parametrize(("field", "row"), NOT_FSDP.items())
+@pytest.mark.parametrize(("field", "row"), MEGATRON.items())
 def test_what_is_carried_over_to_fsdp_only_is_refused_for_megatron(small, field, row):
     override, remedy = row
     assert refused(read_recipe(TrainRecipe, small, override.split())) == []
@@ -280,10 +285,13 @@ def test_verls_learning_rate_at_every_step_is_ours(small, schedule, steps):
 def test_the_users_keys_win_however_they_are_written(small):
     nested = dataclasses.replace(
         read_recipe(TrainRecipe, small),
-        verl={"actor_rollout_ref": {"rollout": {"n": 3, "tensor_model_parallel_size": 4}}, "trainer.device": "cpu"},
+        verl={"actor_rollout_ref": {"rollout": {"seed": 3, "tensor_model_parallel_size": 4}}, "trainer.device": "cpu"},
     )
     config = verl_config(nested)
-    assert (config.actor_rollout_ref.rollout.n, config.actor_rollout_ref.rollout.tensor_model_parallel_size) == (3, 4)
+    assert (config.actor_rollout_ref.rollout.seed, config.actor_rollout_ref.rollout.tensor_model_parallel_size) == (
+        3,
+        4,
+    )
     assert config.trainer.device == "cpu"
     line = config_of(
         small,
@@ -321,10 +329,28 @@ def test_a_key_that_verl_does_not_have_is_named_with_the_nearest(small, key, mea
 
 
 @needs_verl
-def test_an_unknown_model_engine_is_refused_in_a_line(small):
-    with pytest.raises(ValueError, match=r"^verl.model_engine=mega: .*mega") as stop:
-        config_of(small, "verl.model_engine=mega")
-    assert "\n" not in str(stop.value)
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [
+        ("trainer.save_freq", "checkpoints.every"),
+        ("algorithm.gamma", "the fields of loss and critic"),
+        (f"{ROLLOUT}.n", "sampling.k"),
+        ("+data.train_files", "problems.train"),
+    ],
+)
+def test_a_key_of_verls_for_what_guide_does_itself_is_refused(small, key, instead):
+    with pytest.raises(ValueError, match=f"Guide does this itself, not verl; set {instead}"):
+        config_of(small, f"verl.{key}=1")
+
+
+@needs_verl
+@pytest.mark.parametrize("key", OWN_KEYS)
+def test_keys_that_are_refused_as_guides_are_keys_of_verls(small, key):
+    from omegaconf import OmegaConf
+
+    config = config_of(small)
+    section, _, name = key.rpartition(".")
+    assert name in (OmegaConf.select(config, section) if section else config)
 
 
 @needs_verl
@@ -362,6 +388,15 @@ def test_the_papers_recipes_are_valid_configurations_of_verl(path):
     assert gpus % config.actor_rollout_ref.rollout.tensor_model_parallel_size == 0
     assert (config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size) == (1024, 512)
     assert config.actor_rollout_ref.rollout.max_model_len == (8192 if path.stem.endswith("8k") else 4096)
+
+
+@needs_verl
+def test_gradient_checkpointing_is_megatrons_recomputation_there(small):
+    megatron = ("verl.model_engine=megatron", "model.gradient_checkpointing=true")
+    config = config_of(small, *megatron)
+    for part in (f"{ACTOR}.megatron", "actor_rollout_ref.ref.megatron", "critic.megatron"):
+        assert at(config, f"{part}.override_transformer_config.recompute_granularity") == "full"
+    assert config_of(small, megatron[0]).critic.megatron.override_transformer_config.recompute_granularity is None
 
 
 @needs_verl

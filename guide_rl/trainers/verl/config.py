@@ -3,7 +3,7 @@
 Guide's own loop decides what is sampled, guided, graded, evaluated, logged and saved, and gives verl's workers the loss. So
 verl's configuration describes the cluster, the models, their optimizers and micro-batches, and the rollout servers; what else
 verl could do by itself (its data, rewards, advantages, validation, logging) stays unused. `MAPPED`, `OURS` and `REFUSALS` say
-what becomes of every field of a recipe.
+what becomes of every field of a recipe, `OWN_KEYS` which keys of verl's are therefore not for users.
 """
 
 import math
@@ -29,7 +29,7 @@ MAPPED: dict[str, str] = {
     "problems_per_step": f"data.train_batch_size, {ACTOR}.ppo_mini_batch_size",
     "model.path": "actor_rollout_ref.model.path, critic.model.path",
     "model.dtype": f"{ACTOR}.fsdp_config.mixed_precision (ref, critic too), {ROLLOUT}.dtype",
-    "model.gradient_checkpointing": "actor_rollout_ref.model.enable_gradient_checkpointing, critic's too",
+    "model.gradient_checkpointing": "actor_rollout_ref.model.enable_gradient_checkpointing, Megatron's recompute_*; critic's",
     "model.trust_remote_code": "actor_rollout_ref.model.trust_remote_code, critic's too",
     "prompts.max_tokens": f"data.max_prompt_length, {ROLLOUT}.max_model_len",
     "sampling.k": f"{ROLLOUT}.n",
@@ -73,6 +73,10 @@ OURS = frozenset(_OURS.split())
 """Recipe fields that Guide's own loop and loss honour, the same for every engine (`critic.coef`: of a shared backbone)."""
 
 REFUSALS: dict[str, tuple[Callable[[TrainRecipe], bool], str]] = {
+    "verl": (
+        lambda recipe: _model_engine(recipe) not in ("dp", "megatron"),
+        "has another model_engine than dp (FSDP) and megatron, the two known here; set verl.model_engine to one of them",
+    ),
     "model.device": (
         lambda recipe: recipe.model.device == "cpu",
         "is cpu, and verl's workers run on accelerators; leave it auto, or set engine to local",
@@ -88,6 +92,15 @@ REFUSALS: dict[str, tuple[Callable[[TrainRecipe], bool], str]] = {
     "loss.reference_every": (
         lambda recipe: recipe.loss.reference_every is not None,
         "would refresh the reference policy, which verl's workers keep as it was loaded; leave it null, or set engine to local",
+    ),
+    "critic.warmup_steps": (
+        lambda recipe: (
+            recipe.loss.advantages == "gae"
+            and recipe.critic.warmup_steps > 0
+            and (recipe.optimizer.warmup_steps > 0 or recipe.optimizer.schedule != "constant")
+        ),
+        "holds the policy back, and with it the policy's learning rate in verl's workers, which counts the policy's own steps; "
+        "set it to 0, or optimizer.schedule to constant and optimizer.warmup_steps to 0",
     ),
     "critic.backbone": (
         lambda recipe: recipe.loss.advantages == "gae" and recipe.critic.backbone == "shared",
@@ -105,7 +118,7 @@ REFUSALS: dict[str, tuple[Callable[[TrainRecipe], bool], str]] = {
 }
 """Recipe field -> when engine verl cannot honour it, and what to say then."""
 
-FSDP_REFUSALS: dict[str, tuple[Callable[[TrainRecipe], bool], str]] = {
+MEGATRON_REFUSALS: dict[str, tuple[Callable[[TrainRecipe], bool], str]] = {
     "model.dtype": (
         lambda recipe: recipe.model.dtype == "float32",
         "float32 is carried over to FSDP only; set it to auto, or leave verl.model_engine at dp",
@@ -123,12 +136,55 @@ FSDP_REFUSALS: dict[str, tuple[Callable[[TrainRecipe], bool], str]] = {
         "are carried over to FSDP only; leave them, or verl.model_engine at dp",
     ),
 }
-"""The same for model engines other than FSDP: `verl.model_engine=megatron` and its like."""
+"""What is refused besides with `verl.model_engine=megatron`."""
+
+
+OWN_KEYS: dict[str, str] = {
+    "data.train_files": "problems.train",
+    "data.val_files": "problems.evaluation",
+    "data.train_batch_size": "problems_per_step",
+    "data.seed": "seed",
+    "algorithm": "the fields of loss and critic",
+    "reward.custom_reward_function": "the problems' grader",
+    "custom_reward_function": "the problems' grader",
+    "actor_rollout_ref.model.path": "model.path",
+    "actor_rollout_ref.model.lora_rank": "engine to local, which trains adapters (model.lora)",
+    f"{ACTOR}.ppo_mini_batch_size": "optimizer.problems_per_minibatch",
+    f"{ACTOR}.ppo_epochs": "optimizer.epochs",
+    f"{ACTOR}.optim.lr": "optimizer.learning_rate",
+    f"{ACTOR}.optim.lr_scheduler_type": "optimizer.schedule",
+    f"{ACTOR}.optim.lr_warmup_steps": "optimizer.warmup_steps",
+    f"{ACTOR}.optim.lr_warmup_steps_ratio": "optimizer.warmup_steps",
+    f"{ACTOR}.clip_ratio": "loss.clip_low and loss.clip_high",
+    f"{ACTOR}.clip_ratio_low": "loss.clip_low",
+    f"{ACTOR}.clip_ratio_high": "loss.clip_high",
+    f"{ACTOR}.policy_loss": "the fields of loss",
+    f"{ACTOR}.loss_agg_mode": "loss.aggregation",
+    f"{ACTOR}.use_kl_loss": "loss.beta",
+    f"{ACTOR}.kl_loss_coef": "loss.beta",
+    f"{ACTOR}.entropy_coeff": "loss.entropy_coef",
+    f"{ROLLOUT}.n": "sampling.k",
+    f"{ROLLOUT}.temperature": "sampling.temperature",
+    f"{ROLLOUT}.val_kwargs": "the fields of evaluation",
+    "critic.enable": "loss.advantages",
+    "critic.optim.lr": "critic.learning_rate",
+    "critic.cliprange_value": "critic.clip",
+    "critic.ppo_mini_batch_size": "optimizer.problems_per_minibatch",
+    "critic.ppo_epochs": "optimizer.epochs",
+    "trainer.total_epochs": "steps",
+    "trainer.total_training_steps": "steps",
+    "trainer.critic_warmup": "critic.warmup_steps",
+    "trainer.save_freq": "checkpoints.every",
+    "trainer.test_freq": "evaluation.every",
+    "trainer.logger": "trackers",
+    "trainer.default_local_dir": "run",
+}
+"""verl's keys of which nothing would come, or half of what they say, since Guide does that itself -> what to set instead."""
 
 
 def refused(recipe: TrainRecipe) -> list[str]:
     """What engine verl cannot honour in a recipe: a sentence each, with the field and what to do."""
-    checks = [*REFUSALS.items()] + [*FSDP_REFUSALS.items()] * (not _fsdp(recipe))
+    checks = [*REFUSALS.items()] + [*MEGATRON_REFUSALS.items()] * (not _fsdp(recipe))
     return [f"{field} {why}" for field, (applies, why) in checks if applies(recipe)]
 
 
@@ -149,6 +205,7 @@ def verl_config(recipe: TrainRecipe) -> "DictConfig":
     for key, value in derived(recipe).items():
         set_key(config, key, value)
     for key, value in flat({**recipe.verl, "model_engine": _model_engine(recipe)}, config):
+        _refuse_own(key.replace("+", ""))
         set_key(config, key, value)
     from omegaconf import OmegaConf
 
@@ -213,6 +270,9 @@ def derived(recipe: TrainRecipe) -> dict[str, Any]:
         **UNUSED,
     }
     if not _fsdp(recipe):
+        if recipe.model.gradient_checkpointing:
+            for section in (f"{ACTOR}.megatron", "critic.megatron"):
+                keys |= _below(f"{section}.override_transformer_config", RECOMPUTE)
         return keys
     keys |= {f"{ACTOR}.strategy": "fsdp2", "critic.strategy": "fsdp2"}
     precision = "fp32" if recipe.model.dtype == "float32" else "bf16"
@@ -230,10 +290,13 @@ UNUSED: dict[str, Any] = {
     "trainer.logger": [],
     "trainer.v1.trainer_mode": "sync",
     "transfer_queue.enable": False,
-    "reward.num_workers": 1,
-    "actor_rollout_ref.rollout.agent.num_workers": 1,
+    "reward.num_workers": 0,
 }
 """What verl would do by itself and Guide does instead, off or as small as it can be."""
+
+
+RECOMPUTE = {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
+"""Megatron's gradient checkpointing, of every layer."""
 
 
 def _schedule(recipe: TrainRecipe) -> dict[str, Any]:
@@ -279,15 +342,11 @@ def _defaults(model_engine: str) -> dict[str, Any]:
         raise ValueError("engine verl needs verl, which is not installed: pip install 'guide-rl[verl]'")
     try:
         from hydra import compose, initialize_config_module
-        from hydra.errors import HydraException
         from omegaconf import OmegaConf
     except ImportError as error:
         raise ValueError(f"engine verl needs hydra-core 1.3 ({error}): pip install 'guide-rl[verl]'") from None
-    try:
-        with initialize_config_module("verl.trainer.config", version_base=None):
-            config = compose("ppo_trainer", overrides=[f"model_engine={model_engine}"])
-    except HydraException as error:
-        raise ValueError(f"verl.model_engine={model_engine}: {str(error).splitlines()[0]}") from None
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        config = compose("ppo_trainer", overrides=[f"model_engine={model_engine}"])
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
@@ -303,6 +362,13 @@ def flat(mapping: Mapping[str, Any], config: Mapping[str, Any], prefix: str = ""
             yield from flat(value, known, f"{prefix}{first}.")
         else:
             yield f"{prefix}{first}", value
+
+
+def _refuse_own(key: str) -> None:
+    """Raise ValueError for a key of verl's that is Guide's to set."""
+    for own, instead in OWN_KEYS.items():
+        if f"{key}.".startswith(f"{own}."):
+            raise ValueError(f"verl.{key}: Guide does this itself, not verl; set {instead}")
 
 
 def set_key(config: dict[str, Any], key: str, value: Any) -> None:
