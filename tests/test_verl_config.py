@@ -1,6 +1,7 @@
 """The recipe as verl's configuration: every field has a fate, verl accepts the result, and its learning rates are ours."""
 
 import dataclasses
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -367,6 +368,26 @@ def test_the_configuration_that_is_printed_is_the_one_that_is_used(small, capsys
     assert printed["trainer"]["nnodes"] == 2
     assert printed["actor_rollout_ref"]["rollout"]["response_length"] == 3072
     assert "${" not in str(printed)
+
+
+@needs_verl
+def test_a_dry_run_shows_the_prompts_without_starting_workers_and_says_that_it_estimates_nothing(tmp_path, capsys):
+    import ray
+    from tiny_models import tiny_model, tiny_tokenizer
+
+    tiny_model("qwen2").save_pretrained(tmp_path / "tiny")
+    tiny_tokenizer().save_pretrained(tmp_path / "tiny")
+    problem = {"id": "0", "question": "0 + 1?", "answer": "1", "guidance": "Add.", "grader": "math"}
+    (tmp_path / "p.jsonl").write_text(json.dumps(problem) + "\n")
+    settings = [f"model.path={tmp_path / 'tiny'}", f"problems.train={tmp_path / 'p.jsonl'}", f"run={tmp_path / 'run'}"]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("engine: verl\nproblems_per_step: 1\nsampling: {max_tokens: 20}\n")
+    main(["train", str(recipe), "--dry-run", *settings])
+    shown = capsys.readouterr().out
+    assert "[HINT_START]\nAdd.\n[HINT_END]" in shown
+    assert "memory and time are estimated for engine local only" in shown
+    assert not ray.is_initialized()
+    assert not (tmp_path / "run").exists()
 
 
 def assert_valid(config):

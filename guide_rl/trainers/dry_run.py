@@ -51,12 +51,12 @@ def dry_run(recipe: TrainRecipe) -> str:
         *(f"{note}\n" for note in notes),
         _graders_at_work(problems[:CHECKED_ANSWERS], recipe.grading),
     ]
+    parts.append("\n# Estimates\n")
     if isinstance(engine, LocalEngine):
-        estimates = (
-            memory_estimate(engine.policy, recipe, max(lengths)),
-            time_estimate(engine.policy, recipe, median(lengths)),
-        )
-        parts += ["\n# Estimates\n", *estimates]
+        parts.append(memory_estimate(engine.policy, recipe, max(lengths)))
+        parts.append(time_estimate(engine.policy, recipe, median(lengths)))
+    else:
+        parts.append("none: memory and time are estimated for engine local only\n")
     return "".join(parts)
 
 
