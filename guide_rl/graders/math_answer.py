@@ -5,6 +5,7 @@ the rest (matrices, equations, expressions) in milliseconds, or in hours: give t
 
 Beyond math-verify: a sum, difference, product or whole-number quotient of plain numbers is not an answer where a
 plain number is asked for. `37+58` must not earn what `95` earns, or a policy learns to repeat the question.
+Percentages are compared here: math-verify reads them with antlr 4.13 only, and verl holds antlr at 4.9.
 As in math-verify, units are ignored, 50% equals both 0.5 and 50, decimals in an expression are compared to six places,
 and the order within a bare list (1, 2) does not matter. Digits other than ASCII are no digits.
 """
@@ -30,6 +31,7 @@ _RATIONAL = re.compile(
     r"|\\frac\{([+-]?[0-9]{1,30})\}\{([0-9]{1,30})\})"
 )
 _BRACKETED = re.compile(r"(\\\{|[(\[])(.*?)(\\\}|[)\]])", re.DOTALL)
+_PERCENT = re.compile(r"\s*\\?%$")
 _CLOSE = Fraction(1, 1000)
 """Fractions that are nearer are left to math-verify, which rounds."""
 _WORDS = re.compile(r"[A-Za-z]{4,}(?: [A-Za-z]+)*")
@@ -58,13 +60,25 @@ def quick_grade(problem: Problem, text: str) -> Grade | None:
 
 def _compare_rationals(given: str, reference: str) -> Grade | None:
     """The grade of two fractions, or of two tuples, intervals or sets of fractions, that plainly agree or differ."""
-    one, other = _rationals(given), _rationals(reference)
+    if (_PERCENT.search(given) is None) != (_PERCENT.search(reference) is None):
+        return _compare_percentage(given, reference)
+    one, other = (_rationals(_PERCENT.sub("", answer)) for answer in (given, reference))
     if one is None or other is None or one[0] != other[0]:
         return None
     if one == other:
         return CORRECT
     apart = len(one[1]) != len(other[1]) or any(abs(a - b) > _CLOSE for a, b in zip(one[1], other[1], strict=True))
     return WRONG if apart else None
+
+
+def _compare_percentage(given: str, reference: str) -> Grade | None:
+    """The grade of two fractions of which one is a percentage: 50% equals 50 and 0.5."""
+    percentage, other = (given, reference) if _PERCENT.search(given) else (reference, given)
+    share, number = _rationals(_PERCENT.sub("", percentage)), _rationals(other)
+    if share is None or number is None or share[0] or number[0]:
+        return None
+    apart = min(abs(number[1][0] - share[1][0] / parts) for parts in (1, 100))
+    return CORRECT if apart == 0 else WRONG if apart > _CLOSE else None
 
 
 def _rationals(answer: str) -> tuple[str, list[Fraction]] | None:
@@ -89,6 +103,11 @@ def thorough_grade(problem: Problem, text: str) -> Grade:
     if isinstance(answer, Grade):
         return answer
     reference = final_answer(problem.answer) or problem.answer
+    percentages = [_PERCENT.search(plain(spelled)) for spelled in (answer, reference)]
+    if percentages.count(None) == 1 and (grade := _compare_percentage(plain(answer), plain(reference))):
+        return grade
+    if all(percentages):
+        answer, reference = (_PERCENT.sub("", plain(spelled)) for spelled in (answer, reference))
     # Its own limits are signals that only a main thread can take; the pool's limits hold everywhere.
     given, expected = (parse(f"\\boxed{{{unwrapped(spelled)}}}", **reading) for spelled in (answer, reference))
     return CORRECT if verify(expected, given, timeout_seconds=None) else WRONG
