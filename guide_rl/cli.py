@@ -298,7 +298,7 @@ def _export(arguments: list[str]) -> Callable[[], object]:
     parsed = parser.parse_args(arguments)
 
     def run() -> None:
-        from guide_rl.policy import export_checkpoint
+        from guide_rl.trainers.export import export_checkpoint
 
         export_checkpoint(Path(parsed.run), Path(parsed.folder), best=parsed.best)
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import nn
 
 from guide_rl.config import ModelConfig
 from guide_rl.prompts import load_tokenizer
-from guide_rl.run_folder import STATE_FILE, RunFolder
+from guide_rl.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,8 @@ def _naming_model_path(path: str) -> Iterator[None]:
 
     folder, is_folder = Path(path), Path(path).is_dir()
     looks_local = is_folder or path.startswith(("/", ".")) or path.count("/") > 1
-    if looks_local and not _holds_model(folder):
-        in_run = folder / "model" if _holds_model(folder / "model") else RunFolder(folder).latest_checkpoint()
+    if looks_local and not holds_model(folder):
+        in_run = folder / "model" if holds_model(folder / "model") else RunFolder(folder).latest_checkpoint()
         hint = f"; it is a run, so give {in_run}" if in_run else ""
         raise FileNotFoundError(f"model.path {path}: no such model folder (it has no config.json){hint}")
     try:
@@ -110,7 +109,7 @@ def _naming_model_path(path: str) -> Iterator[None]:
         raise OSError(f"model.path {path}: {' '.join(str(error).splitlines()[:2])}{advice}") from error
 
 
-def _holds_model(folder: Path) -> bool:
+def holds_model(folder: Path) -> bool:
     """Whether a folder holds a model or an adapter in Hugging Face format."""
     return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
 
@@ -178,63 +177,6 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     with quiet_transformers():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-
-
-def export_checkpoint(source: Path, folder: Path, *, best: bool = False) -> None:
-    """`guide export`: write a checkpoint as one plain model folder, LoRA merged.
-
-    Args:
-        source: a checkpoint, or a run (its newest checkpoint).
-        folder: where to write; must not hold anything.
-        best: of a run, the checkpoint with the best held-out pass@1 instead.
-
-    Raises:
-        FileNotFoundError: `source` is neither a checkpoint nor a run with one.
-        FileExistsError: `folder` holds something already.
-        ValueError: the best is asked for and was not measured, or was before the first step.
-    """
-    from transformers import AutoModelForCausalLM
-
-    run = RunFolder(source)
-    if best:
-        source = _best_checkpoint(run)
-    elif (source / "recipe.yaml").is_file():
-        source = run.latest_checkpoint() or source / "model"
-    shards = source / "actor"  # of engine verl
-    if not _holds_model(source) and not shards.is_dir():
-        raise FileNotFoundError(f"{source} holds no checkpoint; give a folder like runs/x/checkpoints/step-000100")
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} holds something already; give another folder")
-    if shards.is_dir():
-        from guide_rl.trainers.verl.private import merge
-
-        merge(shards, folder)
-        return
-    with quiet_transformers():
-        if (source / "adapter_config.json").is_file():
-            from peft import AutoPeftModelForCausalLM
-
-            model = AutoPeftModelForCausalLM.from_pretrained(str(source), dtype=torch.float32)
-        else:
-            model = AutoModelForCausalLM.from_pretrained(str(source), dtype=torch.float32)
-    export(model, load_tokenizer(str(source)), folder)
-
-
-def _best_checkpoint(run: RunFolder) -> Path:
-    """The checkpoint of the best held-out pass@1, as the newest one's trainer.json has it."""
-    newest = run.latest_checkpoint()
-    if newest is None or not (newest / STATE_FILE).is_file():
-        raise ValueError(
-            f"{run.path} is no run of `guide train` with a checkpoint, so none of its checkpoints is the best"
-        )
-    state = json.loads((newest / STATE_FILE).read_text(encoding="utf-8"))
-    if state["best_score"] < 0:
-        raise ValueError(f"{run.path}: nothing was evaluated (evaluation.every is 0), so no checkpoint is the best")
-    if state["best_step"] == 0:
-        raise ValueError(
-            f"{run.path}: the held-out pass@1 was best before the first step; the best is the run's model.path"
-        )
-    return run.checkpoints / f"step-{state['best_step']:06d}"
 
 
 def _with_lora(model: Any, config: ModelConfig, seed: int, checkpoint: Path | None) -> Any:

@@ -155,8 +155,12 @@ class RunFolder:
         }
 
     def check_recipe(self, recipe_yaml: str, may_change: Sequence[str] = ()) -> None:
-        """Raise ValueError naming every field, but those that may change, in which a recipe differs from the run's."""
-        changed = [f"{key}: {what}" for key, what in self.changes(recipe_yaml).items() if key not in may_change]
+        """Raise ValueError naming every field that differs from the run's, but those that may change and what is below them."""
+
+        def free(key: str) -> bool:
+            return any(f"{key}.".startswith(f"{field}.") for field in may_change)
+
+        changed = [f"{key}: {what}" for key, what in self.changes(recipe_yaml).items() if not free(key)]
         if changed:
             raise ValueError(
                 f"{self.path} was started with another recipe ({'; '.join(changed)}). Resume it unchanged, or "

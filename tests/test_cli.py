@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-import guide_rl.policy
+import guide_rl.trainers.export
 from guide_rl import cli
 from guide_rl.cli import main, parse, split
 from guide_rl.config import LoraConfig, SFTRecipe, TrainRecipe
@@ -140,7 +140,9 @@ def test_sft_resumes_with_the_runs_own_recipe(folder, monkeypatch):
 
 def test_export_takes_the_newest_checkpoint_or_the_best(monkeypatch):
     calls = []
-    monkeypatch.setattr(guide_rl.policy, "export_checkpoint", lambda *args, best: calls.append((*map(str, args), best)))
+    monkeypatch.setattr(
+        guide_rl.trainers.export, "export_checkpoint", lambda *args, best: calls.append((*map(str, args), best))
+    )
     main(["export", "runs/a", "out"])
     main(["export", "runs/a", "out", "--best"])
     assert calls == [("runs/a", "out", False), ("runs/a", "out", True)]

@@ -19,9 +19,9 @@ from guide_rl.graders.setup_error import GraderSetupError
 from guide_rl.interrupts import Interrupts
 from guide_rl.logprobs import Row
 from guide_rl.metrics import group_metrics
-from guide_rl.policy import export_checkpoint
 from guide_rl.problems import load_problems, save_problems
 from guide_rl.trainers.dry_run import dry_run
+from guide_rl.trainers.export import export_checkpoint
 from guide_rl.trainers.minibatches import build_minibatches
 from guide_rl.trainers.trainer import train
 from guide_rl.types import Grade

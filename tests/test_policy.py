@@ -6,8 +6,9 @@ from tiny_models import tiny_tokenizer
 from toy_run import trainer, write_inputs
 
 from guide_rl.config import LoraConfig, ModelConfig
-from guide_rl.policy import export, export_checkpoint, load_policy
+from guide_rl.policy import export, load_policy
 from guide_rl.run_folder import RunFolder
+from guide_rl.trainers.export import export_checkpoint
 
 CPU = torch.device("cpu")
 

@@ -27,7 +27,7 @@ LAYERS = [
 ]
 FREE = {"types", "config", "equations"}
 ALLOWED_UPWARDS = {
-    ("policy", "run_folder"),  # `guide export` finds a run's newest checkpoint
+    ("policy", "run_folder"),  # says which checkpoint to give where model.path is a run
 }
 
 

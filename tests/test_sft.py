@@ -14,11 +14,11 @@ pytest.importorskip("trl")
 
 from guide_rl.config import CheckpointsConfig, LoraConfig, ModelConfig, PromptsConfig, SFTRecipe
 from guide_rl.demo import world
-from guide_rl.policy import export_checkpoint
 from guide_rl.problems import save_problems
 from guide_rl.prompts import Prompts
 from guide_rl.recipes import write_recipe
 from guide_rl.run_folder import RunFolder
+from guide_rl.trainers.export import export_checkpoint
 from guide_rl.trainers.sft import SFTTrainer, batch_order, run_sft, sft_rows
 from guide_rl.types import Problem
 

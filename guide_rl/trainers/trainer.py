@@ -97,6 +97,7 @@ def may_change(recipe: TrainRecipe) -> list[str]:
         "model.gradient_checkpointing",
         "optimizer.tokens_per_microbatch",
         "sampling.batch_size",
+        "verl",
     ]
     return beside + machine + ["steps"] * (recipe.optimizer.schedule == "constant")
 

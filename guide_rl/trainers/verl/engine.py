@@ -6,6 +6,7 @@ checkpoints. So every engine has the same algorithm, and nothing of verl's own l
 """
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -66,7 +67,8 @@ class VerlEngine:
             self._loop = Loop()
             if self.checkpoint is not None:
                 self.workers.load(self.checkpoint)
-                self._step = int(self.checkpoint.name.rpartition("-")[2])
+                state = json.loads((self.checkpoint / "engine.json").read_text(encoding="utf-8"))
+                self._step, self._update.updates = state["step"], state["updates"]
             self.workers.send_weights(self._step)
 
     def sampler(self, temperature: float, max_tokens: int, *, top_p: float = 1.0, top_k: int = 0) -> ServerSampler:
@@ -103,9 +105,11 @@ class VerlEngine:
         return replace(updated, timings=timings)
 
     def save(self, folder: Path) -> None:
-        """verl's own checkpoints, of policy and critic."""
+        """verl's own checkpoints, of policy and critic, and engine.json."""
         with self._explained("while saving"):
             self.workers.save(folder.resolve(), self._step)
+        state = {"step": self._step, "updates": self._update.updates}
+        (folder / "engine.json").write_text(json.dumps(state), encoding="utf-8")
 
     def export(self, folder: Path) -> None:
         """The policy of the newest checkpoint, merged."""

@@ -7,6 +7,7 @@ where nothing but the surrogate is in the loss; rows that only make ranks alike 
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from statistics import fmean
 
@@ -42,6 +43,8 @@ class WorkersUpdate:
     ) -> None:
         self.recipe, self.workers, self.prompt_ids = recipe, workers, prompt_ids
         self.has_critic = recipe.loss.advantages == "gae"
+        self.updates = 0
+        """Steps that updated the policy: what verl's learning rate goes by."""
         settings = {name: getattr(recipe.loss, name) for name in LOSS_SETTINGS}
         workers.set_losses(
             partial(actor_loss, settings=settings),
@@ -56,16 +59,17 @@ class WorkersUpdate:
         counted = [row for batch in batches for row in batch.counted]
         judged = self._judge(counted) if self.has_critic and counted else {}
         warming_up = self.has_critic and step <= recipe.critic.warmup_steps
-        trained = [] if warming_up else [batch for batch in batches if batch.rows]
-        rows = [row for batch in trained for row in batch.rows]
+        trained = [] if warming_up else [_forward_rows(batch) for batch in batches if batch.counted]
+        rows = [row for part in trained for row in part]
         self._fill_old_logprobs(rows, ratios)
         if recipe.log_ratios or recipe.loss.guided_ratio == "plain":
             self._fill_plain_logprobs(groups, rows, ratios)
-        metrics = {"learning_rate": learning_rate(recipe, step), **judged, "optimizer_steps": 0.0}
+        metrics = {"learning_rate": learning_rate(recipe, self.updates + 1), **judged, "optimizer_steps": 0.0}
         if self.has_critic and counted:
             metrics |= self._update_critic(batches, step)
         if rows:
             metrics |= self._update_actor(trained, step)
+            self.updates += 1
         advantages = {row.rollout.key: float(torch.as_tensor(row.advantage).mean()) for row in counted}
         return Updated(metrics | ratios.metrics(), advantages, ratios.ratios() if recipe.log_ratios else {})
 
@@ -104,9 +108,9 @@ class WorkersUpdate:
 
     # ------------------------------------------------------------------ the optimizers
 
-    def _update_actor(self, batches: Sequence[Minibatch], step: int) -> Metrics:
+    def _update_actor(self, batches: Sequence[Sequence[TrainRow]], step: int) -> Metrics:
         """The policy's optimizer steps, and the means of what the losses said."""
-        rows = [row for batch in batches for row in batch.rows]
+        rows = [row for part in batches for row in part]
         loss = self.recipe.loss
         columns: dict[str, Sequence[Tensor] | Tensor] = {
             "old_log_probs": [_given(row.old) for row in rows],
@@ -118,7 +122,7 @@ class WorkersUpdate:
             columns["old_plain_log_probs"] = [_given(row.old_plain if row.guided else row.old) for row in rows]
         if loss.beta > 0:
             columns["ref_log_prob"] = self.workers.reference_log_probs([row.plain for row in rows])
-        plain = [[row.plain for row in batch.rows] for batch in batches]
+        plain = [[row.plain for row in part] for part in batches]
         said = self.workers.update_actor(plain, columns, entropy=loss.entropy_coef > 0)
         self._refuse_non_finite(said, step, "policy", "optimizer.learning_rate")
         metrics = {
@@ -162,6 +166,11 @@ class WorkersUpdate:
                 f"step is saved. Lower {knob} or raise optimizer.warmup_steps, then start a new run from the last checkpoint "
                 "(`guide export RUN FOLDER` makes a model of it)"
             )
+
+
+def _forward_rows(batch: Minibatch) -> list[TrainRow]:
+    """The rows of a mini-batch that need a pass; where none does, one without weight: its optimizer step is taken all the same."""
+    return batch.rows or [replace(batch.counted[0], weight=0.0)]
 
 
 def _given(values_T: Tensor | None) -> Tensor:
