@@ -214,15 +214,25 @@ def test_the_killed_run_goes_on_to_the_same_numbers(killed, whole):
     assert sorted(texts[0]) == sorted(texts[1])
 
 
-def test_guide_ppo_steps_as_often_as_configured_whatever_is_guided(tmp_path):
+def test_guide_ppo_steps_as_often_as_configured_and_is_evaluated(tmp_path):
     loss = {"advantages": "gae", "filter_uniform": False}
     optimizer = {"learning_rate": 0.001, "problems_per_minibatch": 2, "epochs": 2}
-    recipe = write_recipe(tmp_path, steps=2, loss=loss, optimizer=optimizer, critic={"warmup_steps": 1})
+    recipe = write_recipe(
+        tmp_path,
+        steps=2,
+        loss=loss,
+        optimizer=optimizer,
+        critic={"warmup_steps": 1},
+        problems=dict.fromkeys(("train", "evaluation"), str(tmp_path / "train.jsonl")),
+        evaluation={"every": 2, "samples": 2},
+    )
     status, said = finish(*start(*TRAIN, str(recipe), cwd=tmp_path))
     assert status == 0, said
-    warm, second = lines(tmp_path)
+    before, warm, second, after = lines(tmp_path)
     assert warm["guidance/triggered"] + second["guidance/triggered"] > 0
     assert (warm["optimizer_steps"], second["optimizer_steps"]) == (0, 4)
     assert warm["critic/grad_norm"] > 0
     assert "loss" not in warm
     assert math.isfinite(second["critic/explained_variance"])
+    assert before.keys() == after.keys() >= {"evaluation/pass@1", "evaluation/sampled_pass@1", "evaluation/pass@2"}
+    assert len(lines(tmp_path, "held_out.jsonl")) == 2 * 8 * 3

@@ -7,7 +7,9 @@ checkpoints. So every engine has the same algorithm, and nothing of verl's own l
 
 import contextlib
 import json
+import os
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +39,8 @@ class VerlEngine:
         from transformers import AutoConfig, GenerationConfig
 
         check_version()
+        os.environ.setdefault("VERL_LOGGING_LEVEL", "WARN")
+        warnings.filterwarnings("ignore", message=".* engine is not available", category=UserWarning)
         self.recipe, self.run, self.checkpoint = recipe, run, checkpoint
         self.config = verl_config(recipe)
         path, trust = recipe.model.path, recipe.model.trust_remote_code
