@@ -70,7 +70,7 @@ def load_policy(config: ModelConfig, *, device: torch.device, seed: int, checkpo
     path = os.path.expanduser(config.path)
     source = path if checkpoint is None or config.lora is not None else str(checkpoint)
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
-    with quiet_transformers(), _naming_model_path(source):
+    with quiet_transformers(), naming_model_path(source):
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="sdpa", **options)
         if checkpoint is None and (Path(path) / "adapter_config.json").is_file():
             from peft import AutoPeftModelForCausalLM
@@ -90,7 +90,7 @@ def load_policy(config: ModelConfig, *, device: torch.device, seed: int, checkpo
 
 
 @contextlib.contextmanager
-def _naming_model_path(path: str) -> Iterator[None]:
+def naming_model_path(path: str) -> Iterator[None]:
     """Say what is wrong with model.path: at once for what looks like a folder, else as the hub says it."""
     from transformers.utils import cached_file
 

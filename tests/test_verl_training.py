@@ -215,7 +215,7 @@ def test_the_killed_run_goes_on_to_the_same_numbers(killed, whole):
 
 
 def test_guide_ppo_steps_as_often_as_configured_and_is_evaluated(tmp_path):
-    loss = {"advantages": "gae", "filter_uniform": False}
+    loss = {"advantages": "gae", "filter_uniform": False, "beta": 0.01}
     optimizer = {"learning_rate": 0.001, "problems_per_minibatch": 2, "epochs": 2}
     recipe = write_recipe(
         tmp_path,
@@ -234,5 +234,6 @@ def test_guide_ppo_steps_as_often_as_configured_and_is_evaluated(tmp_path):
     assert warm["critic/grad_norm"] > 0
     assert "loss" not in warm
     assert math.isfinite(second["critic/explained_variance"])
+    assert second["kl"] > 0
     assert before.keys() == after.keys() >= {"evaluation/pass@1", "evaluation/sampled_pass@1", "evaluation/pass@2"}
     assert len(lines(tmp_path, "held_out.jsonl")) == 2 * 8 * 3

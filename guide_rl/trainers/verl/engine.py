@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from guide_rl.config import TrainRecipe
+from guide_rl.policy import naming_model_path, quiet_transformers
 from guide_rl.prompts import PromptIds, Prompts, load_tokenizer
 from guide_rl.run_folder import RunFolder
 from guide_rl.samplers.causal_lm import check_length
@@ -43,12 +44,13 @@ class VerlEngine:
         warnings.filterwarnings("ignore", message=".* engine is not available", category=UserWarning)
         self.recipe, self.run, self.checkpoint = recipe, run, checkpoint
         self.config = verl_config(recipe)
-        path, trust = recipe.model.path, recipe.model.trust_remote_code
-        self.tokenizer = load_tokenizer(path, trust_remote_code=trust)
+        path, trust = os.path.expanduser(recipe.model.path), recipe.model.trust_remote_code
+        with quiet_transformers(), naming_model_path(path):
+            self.tokenizer = load_tokenizer(path, trust_remote_code=trust)
+            self._model_config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
+            with contextlib.suppress(OSError):
+                self._generation = GenerationConfig.from_pretrained(path).eos_token_id
         self.prompt_ids = PromptIds(Prompts(self.tokenizer, recipe.prompts))
-        self._model_config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
-        with contextlib.suppress(OSError):
-            self._generation = GenerationConfig.from_pretrained(path).eos_token_id
         self._step = 0
         self._own_ray = False
         self._loop: Loop | None = None
