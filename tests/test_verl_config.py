@@ -12,7 +12,16 @@ from guide_rl.cli import main
 from guide_rl.config import TrainRecipe
 from guide_rl.recipes import fields_of, read_recipe
 from guide_rl.trainers.schedule import learning_rate
-from guide_rl.trainers.verl.config import MAPPED, MEGATRON_REFUSALS, OURS, OWN_KEYS, REFUSALS, refused, verl_config
+from guide_rl.trainers.verl.config import (
+    MAPPED,
+    MEGATRON_REFUSALS,
+    OURS,
+    OWN_KEYS,
+    REFUSALS,
+    derived,
+    refused,
+    verl_config,
+)
 
 ROOT = Path(__file__).parent.parent
 PAPER = [path for path in sorted((ROOT / "recipes/paper").glob("*.yaml")) if not path.stem.startswith("sft")]
@@ -112,6 +121,14 @@ def test_the_resolved_recipe_of_the_local_engine_is_printed_as_a_recipe(tmp_path
     (tmp_path / "again.yaml").write_text(capsys.readouterr().out)
     recipe = read_recipe(TrainRecipe, tmp_path / "again.yaml")
     assert recipe == read_recipe(TrainRecipe, tmp_path / "local.yaml", ["loss.beta=0.25"])
+
+
+def test_workers_are_told_the_whole_path_of_a_model_folder(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models/mine").mkdir(parents=True)
+    for path, told in (("models/mine", f"{tmp_path}/models/mine"), ("Qwen/Qwen2.5-7B", "Qwen/Qwen2.5-7B")):
+        keys = derived(read_recipe(TrainRecipe, small, [f"model.path={path}"]))
+        assert {keys["actor_rollout_ref.model.path"], keys["critic.model.path"]} == {told}
 
 
 # ---------------------------------------------------------------------- with verl

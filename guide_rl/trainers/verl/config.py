@@ -12,6 +12,7 @@ from copy import deepcopy
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guide_rl.config import TrainRecipe
@@ -226,7 +227,7 @@ def derived(recipe: TrainRecipe) -> dict[str, Any]:
     """The keys of verl's that the recipe's own fields set, with dots."""
     optimizer, longest = recipe.optimizer, _longest_rollout(recipe)
     model = {
-        "path": recipe.model.path,
+        "path": _seen_from_anywhere(recipe.model.path),
         "trust_remote_code": recipe.model.trust_remote_code,
         "enable_gradient_checkpointing": recipe.model.gradient_checkpointing,
     }
@@ -312,6 +313,11 @@ def _schedule(recipe: TrainRecipe) -> dict[str, Any]:
     if optimizer.warmup_steps == 0:
         return keys | {"lr_scheduler_type": optimizer.schedule, "min_lr_ratio": 0.0, "zero_indexed_step": True}
     return keys | {"lr_scheduler_type": "cosine", "min_lr_ratio": 1.0, "zero_indexed_step": False}
+
+
+def _seen_from_anywhere(model: str) -> str:
+    """A model folder by its whole path, since workers run where Ray was started; a hub name as it is."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
 def _longest_rollout(recipe: TrainRecipe) -> int:
