@@ -139,16 +139,16 @@ def readme_tree() -> dict[str, str]:
     text = (ROOT / "README.md").read_text()
     block = re.search(r"```\nguide_rl/\n(.*?)```", text, re.S)
     assert block, "the README has no tree of guide_rl/"
-    entries, folder = {}, ""
+    entries: dict[str, str] = {}
+    folders: list[str] = []
     for line in block[1].splitlines():
-        found = re.fullmatch(r"(  |    )(\S+)\s{2,}(\S.*)", line)
+        found = re.fullmatch(r"((?:  ){1,3})(\S+)\s{2,}(\S.*)", line)
         assert found, f"not a line of the tree: {line!r}"
         indent, name, phrase = found.groups()
-        if indent == "  ":
-            folder = name if name.endswith("/") else ""
-            entries[name] = phrase
-        else:
-            entries[folder + name] = phrase
+        del folders[len(indent) // 2 - 1 :]
+        entries["".join(folders) + name] = phrase
+        if name.endswith("/"):
+            folders.append(name)
     return entries
 
 
