@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guide_rl.equations.losses import policy_loss, value_loss_NT
+from guide_rl.equations.losses import policy_loss, value_loss_NT, weighted_sum
 from guide_rl.equations.ratios import Logprobs
 
 Metrics = dict[str, float]
@@ -28,7 +28,7 @@ def actor_loss(
         settings: the fields of `LossConfig` that `policy_loss` takes.
 
     Returns:
-        The loss times the number of ranks, and sums over tokens.
+        The loss times the number of ranks, and sums over tokens; rows of weight 0 are in neither.
     """
     from verl.workers.utils.padding import no_padding_2_padding
 
@@ -36,12 +36,11 @@ def actor_loss(
     entropies_NT = None
     if settings["entropy_coef"] > 0:
         entropies_NT = no_padding_2_padding(model_output["entropy"], data)
-    mask_NT = _padded(data, "response_mask").bool()
     loss, sums = policy_loss(
         Logprobs(new_NT, _padded(data, "old_log_probs"), _if_there(data, "old_plain_log_probs")),
         _padded(data, "advantages"),
         data["guided"].bool(),
-        mask_NT,
+        _weighing_NT(data),
         data["weights"],
         ref_NT=_if_there(data, "ref_log_prob"),
         entropies_NT=entropies_NT,
@@ -66,13 +65,18 @@ def critic_loss(
     from verl.workers.utils.padding import no_padding_2_padding
 
     new_NT = no_padding_2_padding(model_output["values"], data)
-    mask_NT = _padded(data, "response_mask").bool()
-    old_NT, returns_NT = _padded(data, "values"), _padded(data, "returns")
+    tensors = (new_NT, _padded(data, "values"), _padded(data, "returns"))
+    mask_NT = _weighing_NT(data)
+    new_NT, old_NT, returns_NT = (torch.where(mask_NT, each, 0.0) for each in tensors)
     losses_NT, free_NT = (value_loss_NT(new_NT, old_NT, returns_NT, each) for each in (clip, None))
-    weights_N1 = data["weights"][:, None].to(new_NT.dtype)
-    loss = torch.where(mask_NT, losses_NT * weights_N1, 0.0).sum()
-    clipped = torch.where(mask_NT & (losses_NT > free_NT), weights_N1, 0.0).sum()
+    loss = weighted_sum(losses_NT, mask_NT, data["weights"])
+    clipped = weighted_sum((losses_NT > free_NT).to(new_NT.dtype), mask_NT, data["weights"])
     return loss * data["dp_size"], {"sum/clipped": float(clipped)}
+
+
+def _weighing_NT(data: Any) -> Tensor:
+    """Which tokens are real and of a row that carries weight: nothing is read of padding rows, not even into metrics."""
+    return _padded(data, "response_mask").bool() & (data["weights"] != 0)[:, None]
 
 
 def _padded(data: Any, name: str) -> Tensor:

@@ -38,12 +38,15 @@ class Loop:
         """Drop what still waits."""
 
         async def cancel() -> None:
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            waiting = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in waiting:
                 task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
         asyncio.run_coroutine_threadsafe(cancel(), self._loop).result(timeout=10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
+        self._loop.close()
 
 
 class ServerSampler:

@@ -169,7 +169,7 @@ class WorkersUpdate:
 
 
 def _forward_rows(batch: Minibatch) -> list[TrainRow]:
-    """The rows of a mini-batch that need a pass; where none does, one without weight: its optimizer step is taken all the same."""
+    """The rows of a mini-batch that need a pass; where none does, one without weight: its optimizer step is taken, too."""
     return batch.rows or [replace(batch.counted[0], weight=0.0)]
 
 
