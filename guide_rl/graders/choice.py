@@ -3,8 +3,9 @@ r"""The `choice` grader: the answer to a multiple-choice question, as a letter o
 The problem's answer is the letter of the right choice; its metadata holds `choices`, the texts of A, B, C ... in the order
 in which the question lists them. The last commitment of a text counts: its final answer (`answer_text`), or a sentence after
 that, such as "the answer is (B)". Where it has neither, lines that are a choice and nothing else (`B`, `(B)`, `B) 42`, `42`).
-A commitment to several choices is wrong: "A or B", all letters, a letter with the text of another choice. One that is taken
-back at once ("B?", "B is wrong", "I do not think that the answer is B") is none.
+A commitment to several choices is wrong: "A or B", all letters, a letter with the text of another choice, one commitment right
+behind another ("\boxed{A} or \boxed{B}", "A is correct. B is correct."). One that is taken back at once ("B?", "B is wrong", "I
+do not think that the answer is B") is none.
 """
 
 import re
@@ -41,7 +42,7 @@ _SAID = re.compile(
     r"(?: (?:therefore|thus|hence|clearly|simply|indeed|then)\b,?)?"
     r"|(?:I|we)(?:'d|'ll| will| would)? (?:choose|pick|select|go with)|answer(?=\s{1,3}\()"
     rf"|(?:(?:therefore|thus|hence|so),?|(?:no|wait)[,:]|(?:actually|rather),?)(?: (?:it|that)(?: is|'s))?(?=\s{_ALONE}))"
-    r"\s{0,3}|(?<![\w)])(?<!\bor )(?<!\band )(?<!\bif )\(?(?P<letter>(?-i:[A-Z]))\)? is "
+    r"\s{0,3}|(?<![\w)])(?<!\bor )(?<!\band )(?<!\bif )\(?(?P<letter>(?-i:[A-Z]))\)? is (?:also )?"
     r"(?:(?:the|my) (?:final |correct |right |best )?(?:answer|choice|option)|(?:the )?(?:correct|right|best))\b"
     r"(?! (?:only|if|when|or|about|to)\b|\s?\?)",
     re.IGNORECASE,
@@ -53,7 +54,7 @@ _LONE = re.compile(r"[(\[]?([A-Za-z])[)\]]?[.:,]?")
 _LETTERED = re.compile(r"(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])[)\]]|([A-Z])(?![\w'^*/+=-]))\s*([-.:,;\u2013\u2014]?)\s*")
 _ANOTHER = re.compile(
     r"(?:(?:[,;/&+|]|\.+|\\(?:lor|land|vee|wedge|cup|cap|to|q?quad|rightarrow)\b|\\[,;: !]"
-    r"|(?:and|or|maybe|possibly|perhaps|probably|even|also|but)\b)\s*)*(?:[(\[]([A-Za-z])[)\]]|([A-Z])(?![\w']))"
+    r"|(?:[Aa]nd|[Oo]r|maybe|possibly|perhaps|probably|even|also|but)\b)\s*)*(?:[(\[]([A-Za-z])[)\]]|([A-Z])(?![\w']))"
 )
 _DENIED = re.compile(
     r"[?\u2260]|\(?(?:(?:is|are|was|would be) )?(?:not|wrong|incorrect|false)\b|isn't\b", re.IGNORECASE
@@ -63,6 +64,18 @@ _DENIED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _TAKEN_BACK = re.compile(r"(?:[\s$\\)\]}*]{0,10}|</answer>\s?)(?:is|was|would be) (?:wrong|incorrect|false|not)\b")
+_OR = r"(?:(?:or|and|also|either|maybe|perhaps|possibly)\b[\s,]*)"
+_BETWEEN = re.compile(rf"[\s.,;/&|+)\]]*{_OR}*(?:(?:the|my|final|correct|right|best) )*", re.IGNORECASE)
+"""All that is between two commitments that are one."""
+_RATHER = re.compile(r"no|wait|actually|rather", re.IGNORECASE)
+_AROUND = re.compile(r"[{}$*]|</?answer>|\\boxed|\\[()\[\]]")
+_AND_ALSO = re.compile(
+    rf"[\s.,;$*}})\]]*(?:</answer>\s*)?{_OR}+(?:option |choice )?[(\[]?((?-i:[A-Z]))[)\]]?"
+    r"(?=\s*(?:[.;!\n]|\Z)|(?: (?:is|are))?(?: also)? (?:correct|right)\b| (?:too|as well)\b)",
+    re.IGNORECASE,
+)
+_SO_IS = re.compile(r"\b(?:so|as) (?:is|are) (?:option |choice )?[(\[]?([A-Z])[)\]]?(?![\w'])", re.IGNORECASE)
+_PLAIN = re.compile(r"[(\[]?([A-Z])[)\]]?(?![\w'])")
 _LETTER_AT_END = re.compile(r"[(\[]([A-Za-z])[)\]]\.?$")
 _JOINED = re.compile(r"[,;/&|]|\b(?:or|and)\b")
 _MARKED = re.compile(r"(?<![\w(])[(\[]?([A-Z])[).:\]](?=\s|$)")
@@ -84,6 +97,9 @@ def check(problem: Problem) -> None:
             "grader choice needs metadata with choices, a list of 2 to 26 texts in the order of their letters; add it "
             "(`choices` of a source of `guide problems` does), or choose the grader exact"
         )
+    stripped = [text.strip() for text in texts]
+    if twice := [text for text in stripped if stripped.count(text) > 1]:
+        raise GraderSetupError(f"grader choice: metadata.choices has {twice[0]!r:.40} twice; leave the problem out")
     if problem.answer not in tuple(LETTERS[: len(texts)]):
         last = LETTERS[len(texts) - 1]
         raise GraderSetupError(f"grader choice: the answer is {problem.answer!r:.40}, not a letter from A to {last}")
@@ -104,6 +120,7 @@ def grade(problem: Problem, text: str) -> Grade:
         letters = _committed(answer, choices) or _stated(answer, choices)
         if not letters:
             return WRONG
+        letters |= _beside(text, span, choices)  # type: ignore[arg-type]
     if not letters and span is None:
         letters = _listed(after, choices)
     if not letters:
@@ -114,23 +131,56 @@ def grade(problem: Problem, text: str) -> Grade:
 
 
 def _stated(text: str, choices: Sequence[str]) -> set[str]:
-    """The letters that the last sentence about the answer names; none where no such sentence names any."""
+    """The letters that the last sentence about the answer names, and those right beside it; none where none names any."""
     longest = 200 + 2 * max(map(len, choices))
     text = _unmarked(text)
+    letters: set[str] = set()
+    begun = 0
     for found in list(_SAID.finditer(text))[: -_SENTENCES - 1 : -1]:
         if _DENIED_BEFORE.search(text[max(found.start() - 60, 0) : found.start()]):
             continue
         said = found["letter"] or text[found.end() : found.end() + longest].partition("\n")[0]
-        if letters := _committed(said, choices):
-            return letters
-    return set()
+        if letters:
+            earlier = _PLAIN.match(said)
+            end = found.end() + (earlier.end() if earlier and not found["letter"] else 0)
+            if not earlier or begun - end > longest or not _BETWEEN.fullmatch(text[end:begun]):
+                break
+            letters |= _in_range(earlier[1], choices)
+        elif letters := _committed(said, choices):
+            end = found.end() + (0 if found["letter"] else len(said))
+            after = text[found.end() : found.end() + longest].partition("\n")[0]
+            also = (_AND_ALSO.match(text[end : end + longest]), _SO_IS.search(after))
+            letters = letters.union(*(_in_range(each[1], choices) for each in also if each))
+            if _RATHER.match(found[0]):
+                break
+        begun = found.start()
+    return letters
+
+
+def _beside(text: str, span: tuple[int, int], choices: Sequence[str]) -> set[str]:
+    """The letters of final answers that nothing but "or", "and" and the like parts from this one."""
+    also = _AND_ALSO.match(text[span[1] : span[1] + 200])
+    letters = _in_range(also[1], choices) if also else set()
+    start = span[0]
+    for _ in choices:
+        before = text[max(start - _READ, 0) : start]
+        earlier = final_span(before)
+        if (
+            earlier is None
+            or len(before) - earlier[1] > 200
+            or not _BETWEEN.fullmatch(_AROUND.sub("", before[earlier[1] :]))
+        ):
+            break
+        letters |= _committed(before[slice(*earlier)], choices)
+        start += earlier[0] - len(before)
+    return letters
 
 
 def _listed(text: str, choices: Sequence[str]) -> set[str]:
     """The letters of all lines that are a choice and nothing else."""
     letters: set[str] = set()
     for line in filter(None, map(str.strip, _unmarked(text).splitlines())):
-        lone = _LONE.fullmatch(_LABEL.sub("", _bare(line)))
+        lone = _LONE.fullmatch(_LABEL.sub("", re.sub(rf"^{_OR}+", "", _bare(line))))
         lettered = _LETTERED.match(_bare(line))
         if lone and _in_range(lone[1], choices):
             letters.add(lone[1].upper())
