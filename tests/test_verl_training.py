@@ -214,6 +214,13 @@ def test_the_killed_run_goes_on_to_the_same_numbers(killed, whole):
     assert sorted(texts[0]) == sorted(texts[1])
 
 
+def test_a_cluster_that_is_too_small_is_an_error(tmp_path):
+    few = "verl.+ray_kwargs.ray_init.num_gpus=1"
+    status, said = finish(*start(*TRAIN, str(write_recipe(tmp_path)), few, cwd=tmp_path))
+    assert status == 1
+    assert "guide train: error: the Ray cluster has 1 GPUs, and verl asks for 2" in said
+
+
 def test_guide_ppo_steps_as_often_as_configured_and_is_evaluated(tmp_path):
     loss = {"advantages": "gae", "filter_uniform": False, "beta": 0.01}
     optimizer = {"learning_rate": 0.001, "problems_per_minibatch": 2, "epochs": 2}

@@ -28,6 +28,9 @@ from guide_rl.trainers.verl.sampler import Loop, ServerSampler
 from guide_rl.trainers.verl.update import WorkersUpdate
 from guide_rl.types import Group
 
+CPUS_A_RANK = 3
+"""What verl's placement groups ask for beside each accelerator."""
+
 
 class VerlEngine:
     """Samples and updates on a cluster; see `trainers.engine.Engine`.
@@ -63,6 +66,7 @@ class VerlEngine:
         """Connect to Ray (or start it here), start the workers and servers, and load the checkpoint."""
         with self._explained("while starting"):
             self._connect()
+            self._check_resources()
             self.workers = Workers(
                 self.config,
                 temperature=self.recipe.sampling.temperature,
@@ -157,6 +161,20 @@ class VerlEngine:
         environment = OmegaConf.to_container(OmegaConf.merge(get_ppo_ray_runtime_env(self.config), given))
         ray.init(**{"log_to_driver": False, **options}, runtime_env=environment)
         self._own_ray = True
+
+    def _check_resources(self) -> None:
+        """Raise ValueError where the cluster is smaller than what verl will ask for: it would wait without a word."""
+        import ray
+
+        trainer, there = self.config.trainer, ray.cluster_resources()
+        ranks = trainer.nnodes * trainer.n_gpus_per_node
+        for kind, needed in (("NPU" if "NPU" in there else "GPU", ranks), ("CPU", CPUS_A_RANK * ranks)):
+            if there.get(kind, 0) < needed:
+                raise ValueError(
+                    f"the Ray cluster has {there.get(kind, 0):.0f} {kind}s, and verl asks for {needed}: "
+                    f"verl.trainer.nnodes ({trainer.nnodes}) x verl.trainer.n_gpus_per_node ({trainer.n_gpus_per_node}) ranks, "
+                    f"each with {CPUS_A_RANK} CPUs; lower them, or start Ray on more nodes (docs/cluster.md)"
+                )
 
     @contextlib.contextmanager
     def _explained(self, when: str) -> Iterator[None]:
