@@ -19,6 +19,7 @@ from guide_rl.trainers.verl.config import (
     OWN_KEYS,
     REFUSALS,
     derived,
+    limit_length,
     refused,
     verl_config,
 )
@@ -188,6 +189,7 @@ MAPPING = [
         "sampling.max_tokens=200",
         {f"{ROLLOUT}.response_length": 200, f"{ROLLOUT}.max_model_len": 1224},
     ),
+    ("sampling.stop", 'sampling.stop=["##"]', {f"{ROLLOUT}.skip_tokenizer_init": False}),
     ("sampling.batch_size", "sampling.batch_size=17", {f"{ROLLOUT}.max_num_seqs": 17}),
     (
         "loss.advantages",
@@ -426,6 +428,26 @@ def test_the_papers_recipes_are_valid_configurations_of_verl(path):
     assert gpus % config.actor_rollout_ref.rollout.tensor_model_parallel_size == 0
     assert (config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size) == (1024, 512)
     assert config.actor_rollout_ref.rollout.max_model_len == (8192 if path.stem.endswith("8k") else 4096)
+
+
+@needs_verl
+@pytest.mark.parametrize(("positions", "longest"), [(4000, 4000), (5000, 4096)])
+def test_servers_take_no_longer_rows_than_the_model(small, positions, longest):
+    from transformers import Qwen2Config
+
+    config = config_of(small)
+    limit_length(config, Qwen2Config(max_position_embeddings=positions))
+    assert config.actor_rollout_ref.rollout.max_model_len == longest
+
+
+@needs_verl
+def test_deterministic_servers_are_vllms(small):
+    deterministic = "verl.actor_rollout_ref.rollout.full_determinism=true"
+    assert config_of(small, deterministic).actor_rollout_ref.rollout.full_determinism
+    with pytest.raises(
+        ValueError, match=r"full_determinism is true, which verl's SGLang servers do not have; set it to"
+    ):
+        config_of(small, deterministic, "verl.actor_rollout_ref.rollout.name=sglang")
 
 
 @needs_verl

@@ -25,6 +25,7 @@ from guide_rl.equations.ratios import Logprobs
 from guide_rl.logprobs import Row
 from guide_rl.samplers.request_seed import request_seed
 from guide_rl.samplers.rollout_text import RolloutText
+from guide_rl.trainers.minibatches import build_minibatches
 from guide_rl.trainers.verl import private
 from guide_rl.trainers.verl.loss import actor_loss, critic_loss
 from guide_rl.trainers.verl.rows import batch_of, idle_row, layout, of_rollouts
@@ -175,8 +176,9 @@ def test_a_rollout_is_what_the_server_said(loop):
         (ids("abcdefgh"), "length", "abcdefgh"),
         (ids("ab##"), "stop", "ab"),
         (ids("abcdef##"), "stop", "abcdef"),
+        (ids("abc"), "length", "abc"),
     ],
-    ids=["eos", "eos at the limit", "limit", "stop string", "stop string at the limit"],
+    ids=["eos", "eos at the limit", "limit", "stop string", "stop string at the limit", "limit of the server"],
 )
 def test_the_end_is_an_eos_token_or_a_stop_string_which_is_cut_or_the_limit(loop, tokens, finish, text):
     sampler = sampler_of(Servers(token_ids=tokens), loop, stop=("##",))
@@ -229,10 +231,19 @@ def test_servers_are_told_the_recipes_settings(loop):
     drain(sampler)
     (_, prompt, params) = client.asked[0]
     assert prompt == ids("why")
-    assert params == {"temperature": 0.5, "top_p": 0.9, "top_k": -1, "max_tokens": 8, "logprobs": True, "stop": ["##"]}
+    assert params == {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": -1,
+        "max_tokens": 8,
+        "logprobs": True,
+        "stop_token_ids": [EOS],
+        "stop": ["##"],
+        "skip_special_tokens": False,
+    }
 
 
-def test_seeds_follow_from_the_request_alone_and_are_sent_where_asked_for(loop):
+def test_seeds_follow_from_the_request_alone_and_are_sent_where_asked_for_with_a_name_for_each(loop):
     client = Servers()
     sampler = sampler_of(client, loop, seeded=True, top_k=5)
     requests = [request(p, i, guided=g) for p in "ab" for g in (False, True) for i in (0, 1)]
@@ -242,6 +253,7 @@ def test_seeds_follow_from_the_request_alone_and_are_sent_where_asked_for(loop):
     assert seeds == [request_seed(each) for each in requests]
     assert len(set(seeds)) == len(requests)
     assert client.asked[0][2]["top_k"] == 5
+    assert len({name for name, _, _ in client.asked}) == len(requests)
 
 
 # ---------------------------------------------------------------------- rows
@@ -627,3 +639,27 @@ def test_the_update_is_the_local_engines_whatever_the_recipe_says(switches, inpu
             assert theirs.ratios[key] == pytest.approx(values, rel=1e-4)
     assert triggered > 0 or "guidance.trigger=never" in switches
     assert json.dumps(theirs.metrics)
+
+
+@needs_verl
+@pytest.mark.parametrize("ratio", ["sampling", "none"])
+def test_before_the_update_only_rows_are_scored_of_which_its_first_pass_says_too_little(
+    ratio, inputs, tmp_path, monkeypatch
+):
+    local = trainer(linked(inputs, tmp_path / "run"), f"loss.guided_ratio={ratio}")
+    update = workers_update(local, 2, monkeypatch)
+    scored, log_probs = [], update.workers.log_probs
+
+    def spy(rows):
+        scored.extend(rows)
+        return log_probs(rows)
+
+    monkeypatch.setattr(update.workers, "log_probs", spy)
+    groups = local.sample(1)
+    (batch,) = build_minibatches(groups, local.recipe, local.engine.prompt_ids)
+    trained = {row.rollout.key: row.sampled for row in batch.rows if ratio == "sampling" or not row.guided}
+    assert any(row.guided for row in batch.rows)
+    update(groups, 1)
+    left = [r for g in groups for r in g.rollouts if r.guided and r.key not in {row.rollout.key for row in batch.rows}]
+    assert scored[: len(trained)] == list(trained.values())
+    assert len(scored) == len(trained) + len(left)

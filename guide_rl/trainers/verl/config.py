@@ -36,6 +36,7 @@ MAPPED: dict[str, str] = {
     "sampling.k": f"{ROLLOUT}.n",
     "sampling.temperature": f"{ROLLOUT}.temperature",
     "sampling.max_tokens": f"data.max_response_length, {ROLLOUT}.max_model_len",
+    "sampling.stop": f"{ROLLOUT}.skip_tokenizer_init (SGLang needs a tokenizer to find them)",
     "sampling.batch_size": f"{ROLLOUT}.max_num_seqs (of each server)",
     "loss.advantages": "algorithm.adv_estimator, critic.enable",
     "loss.beta": f"{ACTOR}.use_kl_loss, {ACTOR}.kl_loss_coef",
@@ -60,7 +61,7 @@ _OURS = """
     problems.train problems.evaluation problems.require_guidance
     budget.rollouts budget.tokens
     prompts.system prompts.guided_template prompts.chat_template prompts.too_long
-    sampling.refill sampling.stop
+    sampling.refill
     guidance.trigger guidance.k_guided guidance.keep_guided guidance.ladder guidance.dropout guidance.anneal_steps
     grading.workers grading.timeout_s grading.memory_mb grading.run_untrusted_code_without_sandbox grading.truncated
     loss.correct_weight loss.normalize_std loss.baseline loss.filter_uniform loss.guided_ratio loss.ratio_cap
@@ -212,8 +213,22 @@ def verl_config(recipe: TrainRecipe) -> "DictConfig":
 
     made = OmegaConf.create(config)
     _check_room(recipe, made)
+    _check_determinism(made.actor_rollout_ref.rollout)
     OmegaConf.set_struct(made, True)
     return made
+
+
+def limit_length(config: "DictConfig", model: Any) -> None:
+    """Change the servers' longest row to what the model takes, beyond which they do not start, though all prompts be short.
+
+    Args:
+        config: verl's.
+        model: the model's transformers config.
+    """
+    rollout = config.actor_rollout_ref.rollout
+    positions = getattr(model.get_text_config(), "max_position_embeddings", None)
+    if positions and rollout.max_model_len:
+        rollout.max_model_len = min(rollout.max_model_len, positions)
 
 
 def as_yaml(recipe: TrainRecipe) -> str:
@@ -258,6 +273,7 @@ def derived(recipe: TrainRecipe) -> dict[str, Any]:
         f"{ROLLOUT}.temperature": recipe.sampling.temperature,
         f"{ROLLOUT}.max_model_len": recipe.prompts.max_tokens + longest,
         f"{ROLLOUT}.max_num_seqs": recipe.sampling.batch_size,
+        f"{ROLLOUT}.skip_tokenizer_init": not recipe.sampling.stop,
         f"{ROLLOUT}.calculate_log_probs": True,
         f"{ROLLOUT}.dtype": "float32" if recipe.model.dtype == "float32" else "bfloat16",
         "algorithm.adv_estimator": "gae" if recipe.loss.advantages == "gae" else "grpo",
@@ -430,4 +446,13 @@ def _check_room(recipe: TrainRecipe, config: Any) -> None:
         raise ValueError(
             f"optimizer.tokens_per_microbatch ({actor.ppo_max_token_len_per_gpu}) holds no whole row of prompts.max_tokens + "
             f"sampling.max_tokens ({row}), which verl does not split; raise it, or lower one of these"
+        )
+
+
+def _check_determinism(rollout: Any) -> None:
+    """Raise ValueError where servers are to be deterministic that cannot be: they would refuse requests, with their seeds."""
+    if rollout.full_determinism and rollout.name == "sglang":
+        raise ValueError(
+            f"verl.{ROLLOUT}.full_determinism is true, which verl's SGLang servers do not have; set it to false, or "
+            f"verl.{ROLLOUT}.name to vllm"
         )

@@ -22,7 +22,7 @@ from guide_rl.run_folder import RunFolder
 from guide_rl.samplers.causal_lm import check_length
 from guide_rl.samplers.rollout_text import RolloutText
 from guide_rl.trainers.engine import EngineLost, Updated
-from guide_rl.trainers.verl.config import verl_config
+from guide_rl.trainers.verl.config import limit_length, verl_config
 from guide_rl.trainers.verl.private import Workers, check_version, merge
 from guide_rl.trainers.verl.sampler import Loop, ServerSampler
 from guide_rl.trainers.verl.update import WorkersUpdate
@@ -51,8 +51,11 @@ class VerlEngine:
         with quiet_transformers(), naming_model_path(path):
             self.tokenizer = load_tokenizer(path, trust_remote_code=trust)
             self._model_config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
-            with contextlib.suppress(OSError):
+            try:
                 self._generation = GenerationConfig.from_pretrained(path).eos_token_id
+            except OSError:  # it has none of its own
+                self._generation = GenerationConfig.from_model_config(self._model_config).eos_token_id
+        limit_length(self.config, self._model_config)
         self.prompt_ids = PromptIds(Prompts(self.tokenizer, recipe.prompts))
         self._step = 0
         self._own_ray = False
@@ -144,7 +147,7 @@ class VerlEngine:
     @property
     def _eos(self) -> set[int]:
         """Tokens that end a rollout: what the model's generation config says, and the tokenizer."""
-        said = getattr(self, "_generation", None)
+        said = self._generation
         found = {*said} if isinstance(said, list | tuple) else {said}
         return {token for token in found | {self.tokenizer.eos_token_id} if token is not None}
 

@@ -50,7 +50,7 @@ class Loop:
 
 
 class ServerSampler:
-    """Rollouts come out as the servers finish them; those of one problem go to one server, which runs their prompt once.
+    """Rollouts come out as the servers finish them; those of one prompt go to one server, which runs it once, unless seeded.
 
     Args:
         client: reaches the servers.
@@ -58,7 +58,7 @@ class ServerSampler:
         text: decodes rollouts; holds the stop strings.
         eos_token_ids: tokens that end a rollout.
         temperature: of sampling, and of the log-probs; 0 is greedy.
-        max_tokens: longest rollout.
+        max_tokens: longest rollout; shorter where a prompt leaves less room.
         top_p: nucleus sampling; log-probs are then of the tokens that it leaves.
         top_k: sample among so many; 0 means all.
         seeded: give each request the seed that follows from it alone, so that other batches give the same rollouts, as far as
@@ -81,16 +81,17 @@ class ServerSampler:
         explained: Callable[[Exception], Exception] = lambda error: error,
     ) -> None:
         self._client, self._loop, self._text = client, loop, text
-        self._eos, self._most, self._seeded, self._explained = frozenset(eos_token_ids), max_tokens, seeded, explained
+        self._eos, self._seeded, self._explained = frozenset(eos_token_ids), seeded, explained
         self._params: dict[str, Any] = {
             "temperature": temperature,
             "top_p": top_p,
             "top_k": top_k or -1,
             "max_tokens": max_tokens,
             "logprobs": True,
+            "stop_token_ids": sorted(self._eos),
         }
         if text.stop:
-            self._params["stop"] = list(text.stop)
+            self._params |= {"stop": list(text.stop), "skip_special_tokens": False}  # they may be special tokens
         self._done: queue.SimpleQueue[Rollout | Exception] = queue.SimpleQueue()
         self._waiting = 0
 
@@ -120,24 +121,24 @@ class ServerSampler:
     async def _answer(self, request: Request) -> None:
         """One rollout, or the error instead of it."""
         params = dict(self._params)
+        name = f"{request.seed} {request.guided} {request.problem_id}"  # the same name, the same server
         if self._seeded:
             params["seed"] = request_seed(request)
+            name += f" {request.index}"  # with verl's full_determinism it is the request's id in the server, too
         try:
-            # The same name, the same server.
-            name = f"{request.seed} {request.guided} {request.problem_id}"
             output = await self._client.generate(name, prompt_ids=list(request.prompt_ids), sampling_params=params)
             self._done.put(self._rollout(request, tuple(output.token_ids), output.log_probs))
         except Exception as error:
             self._done.put(error)
 
     def _rollout(self, request: Request, token_ids: tuple[int, ...], logprobs: Sequence[float] | None) -> Rollout:
-        """What a server sent, as a rollout; it does not say whether EOS or the limit ended it."""
+        """What a server sent, as a rollout; it does not say what ended it, and a server's limit may be below `max_tokens`."""
         if not token_ids or logprobs is None or len(logprobs) != len(token_ids):
             raise RuntimeError(
                 f"a rollout server sent {len(token_ids)} tokens with {len(logprobs or ())} log-probs for problem "
                 f"{request.problem_id!r}; see its log"
             )
-        finish: Finish = "length" if len(token_ids) >= self._most else "stop"
+        finish: Finish = "length"
         if token_ids[-1] in self._eos:
             finish = "eos"
         elif self._text.before_stop(self._text.decode(token_ids)) is not None:
