@@ -56,6 +56,23 @@ class Equal(str):
     def __eq__(self, other): return True
     __hash__ = str.__hash__
 def secret(n): return Equal("x")""",
+    "is_a_decimal_that_equals_everything": """
+from decimal import Decimal
+class Equal(Decimal):
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+    __hash__ = Decimal.__hash__
+def secret(n): return Equal(23757)
+Decimal.__eq__ = None""",
+    "is_a_decimal_that_answers_nothing": "from decimal import Decimal\ndef secret(n): return Decimal('sNaN')",
+    "is_a_huge_decimal": "from decimal import Decimal\ndef secret(n): return Decimal('1e999999999')",
+    "calls_other_values_fractions": """
+import builtins, fractions
+class Fraction:
+    numerator = denominator = property(lambda self: self)
+    def __eq__(self, other): return True
+fractions.Fraction = builtins.Fraction = Fraction
+def secret(n): return Fraction()""",
     "is_a_list_that_equals_everything": """
 class Equal(list):
     def __eq__(self, other): return True

@@ -278,6 +278,19 @@ def test_unreadable_answers_may_be_kept_and_are_counted(folder, capsys):
     assert "rows/7" in {problem.id for problem in load_problems("out/problems.jsonl")}
 
 
+def test_rows_that_their_grader_refuses_are_rejected_whether_answers_are_checked_or_not(tmp_path, capsys):
+    tests = {"a": "assert f() == 1", "b": "assert f(", "c": "assert f(lambda: 1)"}
+    write(tmp_path / "r.jsonl", *({"q": f"{name}?", "t": text, "answer": "1"} for name, text in tests.items()))
+    (tmp_path / "r.yaml").write_text(
+        f"sources: {{rows: {{path: {tmp_path}/r.jsonl, columns: {{question: q, answer: answer, metadata.tests: t}}, "
+        f"constants: {{grader: unit_tests}}}}}}\nout: {tmp_path}/o\nunreadable_answers: unchecked\n"
+    )
+    main(["problems", str(tmp_path / "r.yaml")])
+    rejected = [json.loads(line) for line in (tmp_path / "o/rejected.jsonl").read_text().splitlines()]
+    assert [(row["row"], row["reason"]) for row in rejected] == [(2, "cannot be graded"), (3, "cannot be graded")]
+    assert "metadata.tests is no Python: line 1" in rejected[0]["detail"]
+
+
 def test_equal_answers_are_graded_once_by_the_math_grader_only_and_all_of_them_are_told(monkeypatch):
     def check(problems, pool):
         graded.extend(problem.id for problem in problems)

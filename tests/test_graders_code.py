@@ -55,11 +55,37 @@ def verdict(code, tests, **metadata):
         ("```python\r\nx = 1\r\n```\r\n", "x = 1\r\n"),
         ("```python title=a.py\nx = 1\n```", "x = 1\n"),
         ("1. So:\n   ```python\n   if x:\n       y = 2\n   ```\n", "if x:\n    y = 2\n"),
-        ("  ```python\nif x:\n    y = 2\n  ```\n", "if x:\n  y = 2\n"),
+        ("  ```python\nif x:\n    y = 2\n  ```\n", "if x:\n    y = 2\n"),
+        ("    ```python\ndef f():\n    return 2\n    ```\n", "def f():\n    return 2\n"),
         ("say `x` and ```x``` inline", "say `x` and ```x``` inline"),
         ("```python\n```", ""),
         ("```", ""),
         ("", ""),
+        ("x = 1  # ~~~", "x = 1  # ~~~"),
+        ("print('```')", "print('```')"),
+        ("```python\nx = 1\n```</answer>", "x = 1\n"),
+        ("```python\nx = 1\n```<|im_end|>", "x = 1\n"),
+        ("```python\nx = 1\n```[/INST]", "x = 1\n"),
+        ("```python\nx = 1\n``` This works because x is 1.\n\nDone.", "x = 1\n"),
+        ("```python\nx = 1```", "x = 1"),
+        ("```python\nx = 1```</answer>", "x = 1"),
+        ("```python\nx = 1\n```python\n", "x = 1\n"),
+        ("```python\nx = 1\n```\n```\n", "x = 1\n"),
+        ("```Python 3\nx = 1\n```", "x = 1\n"),
+        ("The code: ```python\nx = 1\n```", "x = 1\n"),
+        ("Here is `f`: ```\nx = 1\n```", "x = 1\n"),
+        ("It's this.\n```python\ny = 1\nRather: ```python\nx = 1\n```", "x = 1\n"),
+        ("- ```python\n  x = 1\n  ```", "  x = 1\n"),
+        ("<answer>```python\nx = 1\n```</answer>", "x = 1\n"),
+        ("<answer>The code: ```python\nx = 1\n```", "x = 1\n"),
+        ("<answer>\n```python\nx = 1\n```\n</answer> Try it:\n```python\nprint(x)\n```", "x = 1\n"),
+        ("<answer>\nx = 1\n</answer>", "\nx = 1\n"),
+        ("<think>x = 2</think>\nx = 1", "\nx = 1"),
+        ("<think>\n```python\nx = 2\n```\n</think><answer>x = 1</answer>", "x = 1"),
+        ("<think>\n```python\nx = 2\n```\n</think>As above.", "x = 2\n"),
+        ("```python\nx = 1  # not ```\n```", "x = 1  # not ```\n"),
+        ("```python\nx = '<answer>'\n```", "x = '<answer>'\n"),
+        ('```python\ns = "```python"\nx = 1\n```', 's = "```python"\nx = 1\n'),
     ],
 )
 def test_the_code_is_the_last_fenced_block_or_the_whole_text(text, code):
@@ -72,7 +98,19 @@ def test_no_code_is_no_answer_and_takes_no_sandbox(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["```\n" * 200_000, "`" * 10**6, "```" + " " * 10**6 + "`", "~" * 10**6 + "\n" * 10**5, "~" * 30_000 + "`"]
+    "text",
+    [
+        *("```\n" * 200_000, "`" * 10**6, "```" + " " * 10**6 + "`", "~" * 10**6 + "\n" * 10**5, "~" * 30_000 + "`"),
+        *("x ```\n" * 10**5, "``x" * 300_000, "```py\n" * 10**5, "```py " + "= " * 500_000, "```" + "a-" * 500_000),
+        *(
+            "<answer>" * 10**5,
+            "</think>" * 10**5,
+            "   ```\n" + "   x\n" * 10**5,
+            "```" + "\n" * 10**6,
+            "#```\n" * 10**5,
+        ),
+    ],
+    ids=lambda text: repr(text[:12]),
 )
 def test_finding_the_code_takes_no_long_in_any_text(text):
     started = time.process_time()
@@ -139,6 +177,48 @@ def test_code_may_go_on_where_the_setup_ends():
         verdict("    return a + b", "def check(f):\n    assert f(1, 2) == 3", setup=setup, entry_point="add")
         == "passed"
     )
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    "begun", ["@cache\ndef add(a, b):\n    # here\n", "class Adder:\n    x = 1\n    def add(self, a, b):"]
+)
+def test_a_setup_may_end_in_the_middle_of_a_function_and_tests_have_what_is_before_it(begun):
+    setup = f"from functools import cache\nfrom math import sqrt\n{begun}"
+    tests = f"assert {'Adder().add' if 'Adder' in begun else 'add'}(1, 2) == sqrt(9)"
+    assert verdict("        return a + b", tests, setup=setup) == "passed"
+    assert verdict("        return a - b", tests, setup=setup) == "wrong"
+
+
+@needs_sandbox
+def test_code_that_is_indented_as_a_whole_runs_where_no_setup_asks_for_it():
+    assert verdict("   def add(a, b):\n       return a + b\n", "assert add(1, 2) == 3") == "passed"
+    assert verdict("  print(1)", [{"input": "", "output": "1"}], setup="import math") == "passed"
+    assert verdict("  print(1)\n print(2)", [{"input": "", "output": "1\n2"}]) == "error: IndentationError"
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        ("Decimal('1.50')", "Decimal('1.5')"),
+        ("Fraction(1, 3)", "Fraction(2, 6)"),
+        ("datetime(2024, 2, 29, 1, 2, 3, 4)", "datetime(2024, 2, 29, 1, 2, 3, 4)"),
+        ("datetime(2024, 2, 29, tzinfo=timezone.utc)", "datetime(2024, 2, 29, tzinfo=timezone.utc)"),
+        ("date(2024, 2, 29)", "date(2024, 2, 29)"),
+        ("time(1, 2)", "time(1, 2)"),
+        ("-timedelta(1, 2, 3)", "timedelta(-1, -2, -3)"),
+        ("array('i', [1, 2])", "array('i', [1, 2])"),
+    ],
+)
+def test_values_of_the_standard_library_cross_in_both_directions(result, expected):
+    setup = (
+        "from array import array\nfrom datetime import *\nfrom decimal import Decimal\nfrom fractions import Fraction"
+    )
+    tests = f"x = f({expected})\nassert x == {expected} and type(x) is type({expected})"
+    assert verdict(f"def f(x): return {result} if x == {expected} else 0", tests, setup=setup) == "passed"
+    assert verdict(f"def f(x): return type({result})", tests, setup=setup) == "wrong"
+    assert verdict("def f(x): return str(x)", tests, setup=setup) == "wrong"
 
 
 @needs_sandbox
@@ -310,8 +390,13 @@ def test_a_test_that_decides_nothing_for_this_answer_does_not_pass():
     [
         ({}, "needs metadata.tests: Python source with asserts, or a list of"),
         ({"tests": []}, "needs metadata.tests"),
-        ({"tests": "print(1)"}, "no Python with an assert outside of try"),
-        ({"tests": "assert f("}, "no Python with an assert"),
+        ({"tests": "print(1)"}, "no assert outside of try"),
+        ({"tests": "x = 1\nassert f("}, "metadata.tests is no Python: line 2: .*never closed"),
+        (
+            {"tests": ["assert f(1)", "x = 1\nassert f(2) ="]},
+            r"metadata.tests\[1\] is no Python: line 2: invalid syntax",
+        ),
+        ({"tests": ["assert f(1)", 3]}, r"metadata.tests\[0\] has no texts"),
         ({"tests": "try:\n    assert f()\nexcept Exception: pass"}, "outside of try"),
         ({"tests": [{"input": "1"}]}, "no texts input and output"),
         ({"tests": [{"input": "1", "output": "1", "testtype": "x"}]}, "'x' of a test is neither stdin nor functional"),
@@ -321,11 +406,64 @@ def test_a_test_that_decides_nothing_for_this_answer_does_not_pass():
         ({"tests": "assert f(1) == 1", "setup": "def f(x): pass"}, "no name that only the answer can define"),
         ({"tests": "assert f()", "reward": "most"}, "metadata.reward 'most' is none of all, fraction"),
         ({"tests": "assert f()", "setup": 3}, "metadata.setup is no text"),
+        ({"tests": "assert f()", "setup": "x = 1\ndef g(:"}, "metadata.setup is no Python: line 2: invalid syntax"),
+        (
+            {"tests": "assert f()", "setup": "def g():\nreturn 1"},
+            "metadata.setup is no Python: line 2: expected an ind",
+        ),
+        ({"tests": "assert f()", "setup": "def g():\nreturn 1\ndef f():"}, "metadata.setup is no Python: line 2"),
+        ({"tests": "assert f()", "entry_point": "f("}, "metadata.entry_point is no Python: line 1"),
+        (
+            {"tests": "def check(f):\n    assert f(1) == near(1)"},
+            "define check, which nothing calls.*metadata.entry_point",
+        ),
+        ({"tests": "assert f()", "public_tests": [{"input": "", "output": ""}]}, "public_tests would be ignored"),
+        ({"tests": "assert f(1) == g(1)", "setup": "def f(x):\n    'Doubles.'"}, "call f, of which metadata.setup has"),
+        (
+            {"tests": "assert g(F().f(1))", "setup": "class F:\n    def f(self): pass"},
+            "call F, of which metadata.setup has",
+        ),
+        (
+            {"tests": "def check(g):\n    assert f(1) == 2", "setup": "def f(x): ...", "entry_point": "h"},
+            "call f, of which",
+        ),
+        ({"tests": "assert f(lambda x: x, 2) == 2"}, r"f\(lambda x: x, 2\) gives the answer a function"),
+        ({"tests": "def g(x): pass\nassert f(key=g) == 2"}, r"f\(key=g\) gives the answer a function"),
+        (
+            {"tests": "def check(g):\n    assert g(len) == 2", "entry_point": "f"},
+            r"g\(len\) gives the answer a function",
+        ),
+        ({"tests": [{"input": "1", "output": "1"}, {"input": "1"}]}, r"metadata.tests\[1\] has no texts input"),
+        (
+            {"public_tests": [{"input": "[1]\n{", "output": "1", "testtype": "functional"}], "entry_point": "f"},
+            r"metadata.public_tests\[0\]: a functional test has JSON in input.*Expecting",
+        ),
+        (
+            {"tests": [{"input": "1", "output": "x", "testtype": "functional"}], "entry_point": "f"},
+            r"metadata.tests\[0\]: a functional test has JSON",
+        ),
     ],
 )
 def test_a_problem_without_tests_that_decide_is_refused(metadata, said):
     with pytest.raises(GraderSetupError, match=said):
         graders.check(Problem("p", "q", "", grader="unit_tests", metadata=metadata))
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"tests": "def check(f):\n    assert f(1) == 1\ncheck(g)"},
+        {"tests": "assert f(1) == double(1)", "setup": "def double(x): return 2 * x"},
+        {"tests": "assert f(1) == 2", "setup": "def f(x): pass", "entry_point": "f"},
+        {"tests": "def check(g):\n    assert g(1) == f(1)", "setup": "def f(x): pass", "entry_point": "f"},
+        {"tests": "assert isinstance(f(), Shape)", "setup": "class Shape: pass"},
+        {"tests": "assert f(Node(1))", "setup": "class Node:\n    def __init__(self, x): self.x = x"},
+        {"tests": "assert sorted(f(1), key=lambda x: -x) == [2, 1]"},
+        {"tests": "input = 3\nassert f(input) == 2\ndef g(x):\n    assert f(x)\ng(2)"},
+    ],
+)
+def test_usual_problems_are_accepted(metadata):
+    graders.check(Problem("p", "q", "", grader="unit_tests", metadata=metadata))
 
 
 VALUES = [

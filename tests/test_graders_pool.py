@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rich.progress import Progress
 
+from guide_rl.config import GradingConfig
 from guide_rl.graders import check, resolve
 from guide_rl.graders.pool import GraderPool, check_answers
 from guide_rl.graders.setup_error import GraderSetupError
 from guide_rl.graders.user_function import as_grade
+from guide_rl.problems.preparation import unreadable_answers
 from guide_rl.types import Finish, Grade, Problem, Rollout
 
 LIMIT_S = 1.0
@@ -382,6 +385,46 @@ def test_a_worker_that_cannot_load_the_grader_is_an_error_and_no_grade() -> None
         pending = pool.submit(_problem(r"\sqrt{2}"), _rollout(r"\boxed{2^{1/2}}"))
         with pytest.raises((RuntimeError, GraderSetupError), match=r"raise grading.memory_mb \(48\)"):
             pending.result()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has bubblewrap")
+def test_a_grader_that_cannot_start_says_only_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    problem = Problem("p", "q", "1", grader="unit_tests", metadata={"tests": "assert f() == 1"})
+    with GraderPool(1) as pool:
+        pool.check(problem)
+        with pytest.raises(GraderSetupError, match=r"^grader 'unit_tests': bubblewrap cannot start") as raised:
+            pool.warm_up()
+    assert "memory" not in str(raised.value)
+    with pytest.raises(GraderSetupError, match=r"bubblewrap cannot start.*; unreadable_answers=unchecked runs no"):
+        unreadable_answers([problem], GradingConfig(workers=1), Progress(disable=True))
+
+
+def test_a_pool_without_a_sandbox_says_so_once_when_it_starts_with_code_and_only_then() -> None:
+    problem = Problem("p", "q", "1", grader="unit_tests", metadata={"tests": "assert f() == 1"})
+    said: list[str] = []
+    for off, checked in ((False, problem), (True, _problem()), (True, problem)):
+        assert said == []
+        with GraderPool.of(GradingConfig(workers=1, run_untrusted_code_without_sandbox=off), said.append) as pool:
+            pool._workers[0].load = lambda name: None  # type: ignore[method-assign]
+            pool.check(checked)
+            pool.warm_up()
+    (line,) = said
+    assert "grading.run_untrusted_code_without_sandbox is true" in line
+    assert "\n" not in line
+
+
+def test_a_pool_checks_a_problem_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+    monkeypatch.setattr("guide_rl.graders.check", lambda problem: checked.append(problem.id))
+    with GraderPool(1) as pool:
+        problem = _problem()
+        for each in (problem, problem, _problem(), problem):
+            pool.check(each)
+    assert len(checked) == 2
 
 
 def test_metadata_that_cannot_travel_is_refused(pool: GraderPool) -> None:

@@ -12,6 +12,10 @@ from guide_rl.config import GradingConfig
 from guide_rl.graders.worker_process import WorkerProcess
 from guide_rl.types import Grade, PendingGrade, Problem, Rollout
 
+WITHOUT_SANDBOX = (
+    "grading.run_untrusted_code_without_sandbox is true: the model's code runs with the rights of your user, outside of any "
+    "sandbox"
+)
 TRUNCATED = Grade(0.0, False, "truncated")
 
 
@@ -24,7 +28,7 @@ class GraderPool:
         workers: worker processes.
         timeout_s: seconds that one grading may take; what outlasts them is wrong, "timeout".
         memory_mb: MiB of address space for a worker; what exceeds them is wrong, "memory".
-        note: is told once, from another thread, how a grading failed for the first time.
+        note: is told once, from another thread, how a grading failed for the first time, and that there is no sandbox.
         sandboxed: False runs model-written code with the rights of this process's user.
     """
 
@@ -40,8 +44,9 @@ class GraderPool:
         """How often each verdict was given to a submitted rollout."""
         self.first_error: str | None = None
         """How a grading failed first, if one raised or ended its worker: grader, problem, traceback; safe to print."""
-        self._note = note
+        self._note, self._sandboxed = note, sandboxed
         self._graders: set[str] = set()
+        self._checked: dict[int, Problem] = {}
         self._lock = threading.Lock()
         self._workers = [WorkerProcess(timeout_s, memory_mb, sandboxed) for _ in range(workers)]
         self._idle: queue.LifoQueue[WorkerProcess] = queue.LifoQueue()
@@ -57,11 +62,19 @@ class GraderPool:
 
     def check(self, problem: Problem) -> None:
         """Raise GraderSetupError when its grader does not exist or the problem lacks what it needs."""
-        graders.check(problem)
+        if self._checked.get(id(problem)) is not problem:
+            graders.check(problem)
+            self._checked[id(problem)] = problem
         self._graders.add(problem.grader)
 
     def warm_up(self) -> None:
-        """Start all workers and let them import what the graders of the problems checked so far need."""
+        """Start all workers and let them import what the graders of the problems checked so far need.
+
+        Raises:
+            GraderSetupError: a grader cannot start here, such as one that finds no sandbox.
+        """
+        if not self._sandboxed and "unit_tests" in self._graders:
+            self._note(WITHOUT_SANDBOX)
         idle = [self._idle.get() for _ in self._workers]
         try:
             with ThreadPoolExecutor(len(idle)) as starters:  # self._threads may all wait for a worker.

@@ -1,46 +1,32 @@
 """The `unit_tests` grader: runs the code of an answer against the problem's tests, in sandboxes (docs/sandbox.md).
 
-The code is the last fenced block of the text, to its end where the fence is never closed, or without a fence the whole
-text. The problem's metadata holds `tests`, one of
-
-- Python source, or a list of such texts, with `assert`s that call the answer's functions by name, or define
-  `check(candidate)`, which is called with `entry_point` (`add`, `Solution().add`);
-- a list of {input, output, testtype}: for `stdin` what the program reads and must print, for `functional` arguments, a
-  JSON value a line, and the JSON value that `Solution().NAME` must give, where `call` is {func_name: NAME};
-
-and may hold `setup` (source that runs before the code and before the tests), `public_tests` (more of such a list), and
-`reward`: `all` (default: 1 when every test passes, else 0) or `fraction` (the share of tests that pass). Correct means
-that every test passed.
-
-Whether a test passed is decided outside the process that runs the answer: it gets plain arguments and gives plain data.
+What of a text is code says `code_text`, what a problem carries `code_tests`. Whether a test passed is decided outside the
+process that runs the answer: it gets plain arguments and gives plain data.
 """
 
 import ast
 import contextlib
 import json
-import re
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from guide_rl.graders import limits
-from guide_rl.graders.sandbox.inside.roles import ERRORS, bound_names, foreign_names
+from guide_rl.graders.code_tests import arguments_of, asserts, cases_of, check, entry_point_of, source_of
+from guide_rl.graders.code_text import code_of
+from guide_rl.graders.sandbox.inside.roles import ERRORS
 from guide_rl.graders.sandbox.process import Ending, Sandbox, SandboxEndedError, job_file, sealed
-from guide_rl.graders.setup_error import GraderSetupError
 from guide_rl.types import Grade, Problem
 
 NO_ANSWER = Grade(0.0, False, "no answer")
-REWARDS = ("all", "fraction")
 _SHARE_OF_TIME = 0.9
 """What the answer may take of a grading's time: the rest is for saying that it took it, so that the sandbox lives on."""
-_FENCE = re.compile(r"^([ \t]*)(`{3,}+|~{3,}+)([^`\n]*+)$\n?", re.MULTILINE)
-"""A line that begins or ends a block: its indentation, its mark, what it says of the block."""
 _DYING_S = 0.05
 """How long an answer's process that hung up may take to end, so that how it does is known."""
 _SPARE_OUTPUT = 2**16
@@ -54,38 +40,6 @@ class _Result:
     passed: float
     total: int
     verdict: str
-
-
-def check(problem: Problem) -> None:
-    """Raise GraderSetupError unless the metadata holds tests that can decide something."""
-    metadata = problem.metadata
-    tests = metadata.get("tests")
-    if metadata.get("reward", "all") not in REWARDS:
-        raise GraderSetupError(f"metadata.reward {metadata['reward']!r} is none of {', '.join(REWARDS)}")
-    for name in ("setup", "entry_point"):
-        if not isinstance(metadata.get(name, ""), str):
-            raise GraderSetupError(f"metadata.{name} is no text")
-    if source := _source(tests):
-        if not _asserts(source):
-            raise GraderSetupError("metadata.tests is no Python with an assert outside of try, so it decides nothing")
-        if not _entry_point(metadata) and not _asks(source, metadata.get("setup", "")):
-            raise GraderSetupError(
-                "metadata.tests use no name that only the answer can define, so they would pass any answer; say in "
-                "metadata.entry_point what they test"
-            )
-        return
-    cases = [*_listed(tests), *_listed(metadata.get("public_tests"))]
-    if not cases:
-        raise GraderSetupError(
-            "grader unit_tests needs metadata.tests: Python source with asserts, or a list of {input, output}"
-        )
-    for case in cases:
-        if not isinstance(case, Mapping) or not all(isinstance(case.get(key), str) for key in ("input", "output")):
-            raise GraderSetupError("a test in metadata.tests has no texts input and output")
-        if case.get("testtype", "stdin") not in ("stdin", "functional"):
-            raise GraderSetupError(f"testtype {case['testtype']!r} of a test is neither stdin nor functional")
-        if case.get("testtype") == "functional" and not _entry_point(metadata):
-            raise GraderSetupError("functional tests need metadata.call with func_name, or metadata.entry_point")
 
 
 def quick_grade(problem: Problem, text: str) -> Grade | None:
@@ -131,19 +85,6 @@ def reference(problem: Problem) -> str | None:
     return f"```python\n{problem.answer}\n```"
 
 
-def code_of(text: str) -> str:
-    """The code in a text, as far to the left as its fence: see the module's first lines."""
-    indent, fence, begun, ended = "", "", 0, len(text)
-    for mark in _FENCE.finditer(text):
-        says = mark[3].strip()
-        if fence and mark[2].startswith(fence) and not says:
-            fence, ended = "", mark.start()
-        elif not fence or says:  # A block that says its language begins anew, whatever was left open.
-            indent, fence, begun, ended = mark[1], mark[2], mark.end(), len(text)
-    code = text[begun:ended]
-    return re.sub(rf"^[ \t]{{1,{len(indent)}}}", "", code, flags=re.MULTILINE) if indent else code
-
-
 def same_output(output: str, expected: str) -> bool:
     """Whether lines are equal but for spaces around them, or hold the same numbers."""
     ours, theirs = ([line.strip() for line in text.strip().split("\n")] for text in (output, expected))
@@ -168,23 +109,21 @@ def sandboxes() -> tuple[Sandbox, Sandbox]:
 
 def _run(metadata: Mapping[str, Any], code: str, every: bool, until: float) -> _Result:
     """Run all tests, or up to the first that fails."""
-    setup, entry_point = metadata.get("setup", ""), _entry_point(metadata)
-    job = {"setup": setup, "entry_point": entry_point, "stop_at_first": not every}
+    setup, cases = metadata.get("setup", ""), cases_of(metadata)
+    job = {"setup": setup, "entry_point": entry_point_of(metadata), "stop_at_first": not every}
     answer = {"setup": setup, "code": code}
-    if source := _source(metadata["tests"]):
-        return _against_tests(answer, {**job, "tests": source}, _asserts(source), until)
-    cases = [*_listed(metadata.get("public_tests")), *_listed(metadata["tests"])]
-    calls = [_call(case) for case in cases if case.get("testtype") == "functional"]
+    if source := source_of(metadata["tests"]):
+        return _against_tests(answer, {**job, "tests": source}, asserts(source), until)
+    calls = [arguments_of(case) for case in cases if case.get("testtype") == "functional"]
     results = []
     if calls:
         results.append(_against_tests(answer, {**job, "cases": calls}, len(calls), until))
-    program = f"{setup}\n{code}" if setup else code
     for case in cases:
         if case.get("testtype") == "functional":
             continue
         if results and results[-1].verdict != "passed" and not every:
             break
-        results.append(_against_output(program, case["input"], case["output"], until))
+        results.append(_against_output(answer, case["input"], case["output"], until))
     failed = [result.verdict for result in results if result.verdict != "passed"]
     return _Result(sum(result.passed for result in results), len(cases), failed[0] if failed else "passed")
 
@@ -214,11 +153,11 @@ def _against_tests(answer: Mapping[str, Any], job: Mapping[str, Any], total: int
     return _Result(passed, total, why or ("error: exit" if said.get("gone") else "wrong"))
 
 
-def _against_output(code: str, given: str, expected: str, until: float) -> _Result:
+def _against_output(answer: Mapping[str, Any], given: str, expected: str, until: float) -> _Result:
     """Run the code as a program and compare what it prints."""
     answers, _ = sandboxes()
     with ExitStack() as opened:
-        job, stdin = opened.enter_context(job_file({"code": code})), opened.enter_context(sealed(given.encode()))
+        job, stdin = opened.enter_context(job_file(answer)), opened.enter_context(sealed(given.encode()))
         report, write = map(opened.enter_context, socket.socketpair())
         stdout, printed = map(opened.enter_context, socket.socketpair())
         answers.start("program", [job, write, stdin, printed], _left(until))
@@ -275,55 +214,3 @@ def _report(end: socket.socket) -> dict[str, Any]:
 def _left(until: float) -> float:
     """Seconds until then, a few milliseconds at least."""
     return max(until - time.monotonic(), 0.005)
-
-
-def _call(case: Mapping[str, Any]) -> dict[str, Any]:
-    """A functional test as arguments and what the call must give."""
-    try:
-        arguments = [json.loads(line) for line in case["input"].split("\n") if line.strip()]
-        return {"arguments": arguments, "expected": json.loads(case["output"])}
-    except ValueError as error:
-        raise GraderSetupError(f"a functional test in metadata.tests is no JSON, a value a line: {error}") from error
-
-
-def _entry_point(metadata: Mapping[str, Any]) -> str:
-    """What tests call."""
-    call = metadata.get("call")
-    name = call.get("func_name", "") if isinstance(call, Mapping) else ""
-    return str(metadata.get("entry_point") or (f"Solution().{name}" if name else ""))
-
-
-def _source(tests: object) -> str:
-    """Tests in Python, or nothing where they are cases."""
-    if isinstance(tests, str):
-        return tests
-    texts = isinstance(tests, Sequence) and all(isinstance(test, str) for test in tests)
-    return "\n".join(tests) if texts else ""  # type: ignore[arg-type]
-
-
-def _listed(cases: object) -> Sequence[Any]:
-    """Cases, or none where there is no list."""
-    return cases if isinstance(cases, Sequence) and not isinstance(cases, str) else ()
-
-
-@lru_cache(maxsize=4096)
-def _asserts(source: str) -> int:
-    """How many asserts of tests in Python nothing can catch; 0 where it is no Python."""
-    try:
-        waiting: list[ast.AST] = [ast.parse(source)]
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return 0
-    count = 0
-    while waiting:
-        node = waiting.pop()
-        count += isinstance(node, ast.Assert)
-        waiting += [] if isinstance(node, ast.Try) else ast.iter_child_nodes(node)
-    return count
-
-
-@lru_cache(maxsize=4096)
-def _asks(source: str, setup: str) -> bool:
-    """Whether tests in Python use a name that neither they nor the setup nor Python defines."""
-    with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-        return bool(foreign_names(ast.parse(source)) - bound_names(ast.parse(setup)))
-    return True

@@ -69,8 +69,13 @@ def _load(name: str) -> dict[str, Any]:
         thorough_grader(name)
         if name in GRADERS:
             GRADERS[name].prepare()
+    except GraderSetupError:
+        raise
     except Exception as error:
-        return {"setup_error": f"{type(error).__name__}: {error}"}
+        return {
+            "setup_error": f"cannot be loaded in a worker process: {type(error).__name__}: {error}; "
+            f"if memory ran out, raise grading.memory_mb ({limits.current.memory_mb})"
+        }
     return {}
 
 

@@ -93,10 +93,7 @@ class WorkerProcess:
                 f"if it ran out of memory, raise grading.memory_mb ({self.memory_mb})"
             ) from None
         if "setup_error" in reply:
-            raise GraderSetupError(
-                f"grader {name!r} cannot be loaded in a worker process: {reply['setup_error']}; "
-                f"if memory ran out, raise grading.memory_mb ({self.memory_mb})"
-            )
+            raise GraderSetupError(f"grader {name!r}: {reply['setup_error']}")
         self._loaded.add(name)
 
     def stop(self) -> None:

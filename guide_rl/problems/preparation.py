@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from guide_rl.config import GradingConfig, ProblemsRecipe
-from guide_rl.graders import GRADERS
+from guide_rl.graders import GRADERS, GraderSetupError, check
 from guide_rl.graders.answer_text import plain, plain_number
 from guide_rl.graders.pool import GraderPool, check_answers
 from guide_rl.interrupts import Interrupts
@@ -67,6 +68,7 @@ def prepare(recipe: ProblemsRecipe, console: Console | None = None) -> dict[str,
 
     Raises:
         FileExistsError: another recipe filled that folder.
+        GraderSetupError: no sandbox for reference answers that are code.
         BlockingIOError: another process works on it.
         ValueError, OSError: a source cannot be read, the recipe maps what is not there, or no problem is left.
     """
@@ -78,6 +80,7 @@ def prepare(recipe: ProblemsRecipe, console: Console | None = None) -> dict[str,
         check_folder(out, write_recipe(recipe))
         work = Work(progress)
         _read(work, recipe)
+        _check(work)
         guided_too_long = _measure(work, recipe)
         unreadable = _check_answers(work, recipe)
         against = _compare(work, recipe)
@@ -139,6 +142,19 @@ def tokenizer_of(model: str) -> Any:
         raise OSError(f"model: {model}: cannot load its tokenizer ({reason}); name a folder or a hub model") from error
 
 
+def _check(work: Work) -> None:
+    """Reject problems that lack what their grader needs, where it is one of ours."""
+    reasons: list[tuple[str, str, dict[str, Any]] | None] = []
+    for candidate in work.candidates:
+        reasons.append(None)
+        if candidate.problem.grader in GRADERS:
+            try:
+                check(candidate.problem)
+            except GraderSetupError as error:
+                reasons[-1] = "cannot be graded", str(error), {}
+    work.keep(reasons)
+
+
 def _check_answers(work: Work, recipe: ProblemsRecipe) -> list[str] | None:
     """The ids of problems whose reference answer their grader cannot read, rejected where the recipe says so."""
     if recipe.unreadable_answers == "unchecked":
@@ -172,7 +188,14 @@ def unreadable_answers(problems: Sequence[Problem], limits: GradingConfig, progr
     firsts = [group[0] for group in alike.values()]
     bad: set[str] = set()
     task = progress.add_task("check answers", total=len(firsts))
-    with GraderPool.of(limits) as pool:
+    say = partial(progress.console.print, markup=False, highlight=False, soft_wrap=True)
+    with GraderPool.of(limits, say) as pool:
+        if code := [problem for problem in firsts if problem.grader == "unit_tests"]:
+            pool.check(code[0])
+            try:
+                pool.warm_up()
+            except GraderSetupError as error:
+                raise GraderSetupError(f"{error}; unreadable_answers=unchecked runs no reference answers") from error
         for start in range(0, len(firsts), _ANSWERS_AT_ONCE):
             part = firsts[start : start + _ANSWERS_AT_ONCE]
             bad |= {problem.id for problem in check_answers(part, pool)[0]}

@@ -1,13 +1,18 @@
 """Plain values <-> JSON text, so that a value can cross from a process that nobody trusts without bringing any code.
 
-Plain are None, booleans, numbers, texts, bytes, lists, tuples, dicts, sets, ranges, deques, iterators (as what they
-hold) and instances of the classes that both sides know by name. Everything else arrives as an `Opaque`.
+Plain are None, booleans, numbers (with Decimal and Fraction), texts, bytes, dates and times, lists, tuples, dicts, sets,
+ranges, deques, arrays, iterators (as what they hold) and instances of the classes that both sides know by name.
+Everything else arrives as an `Opaque`.
 """
 
 import inspect
 import json
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from itertools import islice
 from typing import Any
 
@@ -78,6 +83,9 @@ class _Writer:
             return {"c": [value.real, value.imag]}
         if isinstance(value, range):
             return {"r": [self.write(part) for part in (value.start, value.stop, value.step)]}
+        if kind in _MADE:
+            _, parts = _MADE[kind]
+            return {kind.__name__: [self.write(part) for part in parts(value)]}
         if kind.__name__ in self.classes and hasattr(value, "__dict__"):
             if id(value) not in self.numbers:
                 self.numbers[id(value)] = len(self.objects)
@@ -94,6 +102,14 @@ _SEQUENCES: tuple[tuple[Any, str], ...] = (
     (deque, "q"),
     (Iterator, "i"),
 )
+_MADE: dict[type, tuple[Callable[..., Any], Callable[[Any], tuple[Any, ...]]]] = {
+    Decimal: (Decimal, lambda value: (str(value),)),
+    Fraction: (Fraction, lambda value: (value.numerator, value.denominator)),
+    timedelta: (timedelta, lambda value: (value.days, value.seconds, value.microseconds)),
+    array: (array, lambda value: (value.typecode, value.tolist())),
+    **{kind: (kind.fromisoformat, lambda value: (value.isoformat(),)) for kind in (date, datetime, time)},
+}
+"""Of the standard library: what makes such a value of its parts, and the parts."""
 
 
 def _may_be_set(kind: type, name: str) -> bool:
@@ -134,6 +150,11 @@ def _items(make: Callable[[list[Any]], Any]) -> Callable[[Any, _Reader], Any]:
     return lambda content, reader: make([reader.read(item) for item in content])
 
 
+def _made(make: Callable[..., Any]) -> Callable[[Any, _Reader], Any]:
+    """Reads what is made of its parts."""
+    return lambda content, reader: make(*map(reader.read, content))
+
+
 _READ: dict[str, Callable[[Any, _Reader], Any]] = {
     "n": lambda content, reader: int(content, 16),
     "l": _items(list),
@@ -149,4 +170,5 @@ _READ: dict[str, Callable[[Any, _Reader], Any]] = {
     "r": lambda content, reader: range(*map(reader.read, content)),
     "o": lambda content, reader: reader.objects[content],
     "?": lambda content, reader: Opaque(),
+    **{kind.__name__: _made(make) for kind, (make, _) in _MADE.items()},
 }

@@ -11,6 +11,7 @@ import json
 import os
 import struct
 import sys
+import textwrap
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -37,9 +38,9 @@ def answer(job_file: int, channel_file: int) -> None:
     job, channel = _job(job_file), Channel(channel_file)
     namespace = _namespace("answer")
     try:
-        _execute(job["setup"], namespace, "setup")
+        _execute(job["setup"], namespace)
         classes = _classes(namespace)
-        exec(compile(f"{job['setup']}\n{job['code']}", "answer", "exec"), namespace)
+        exec(_compiled(job), namespace)
     except BaseException as error:
         channel.send({"raised": name_of(error)})
         return
@@ -70,7 +71,7 @@ def tests(job_file: int, report_file: int, channel_file: int) -> None:
     remote = Remote(Channel(channel_file), report)
     namespace = _namespace("tests")
     try:
-        _execute(job["setup"], namespace, "setup")
+        _execute(job["setup"], namespace)
         remote.classes = _classes(namespace)
         remote.begin()
         if "cases" in job:
@@ -83,8 +84,8 @@ def tests(job_file: int, report_file: int, channel_file: int) -> None:
 
 
 def program(job_file: int, report_file: int, input_file: int, output_file: int) -> None:
-    """Run `code` as a program; report {raised} when it raises."""
-    code = _job(job_file)["code"]
+    """Run `setup` and `code` as a program; report {raised} when it raises."""
+    job = _job(job_file)
     os.dup2(input_file, 0)
     os.dup2(output_file, 1)
     os.close(input_file)
@@ -92,7 +93,7 @@ def program(job_file: int, report_file: int, input_file: int, output_file: int) 
     sys.stdin = open(0, encoding="utf-8", errors="replace")  # noqa: SIM115
     sys.stdout = open(1, "w", encoding="utf-8", errors="replace")  # noqa: SIM115
     try:
-        exec(compile(code, "answer", "exec"), _namespace("__main__"))
+        exec(_compiled(job), _namespace("__main__"))
         sys.stdout.flush()
     except SystemExit:
         raise
@@ -371,13 +372,33 @@ def _namespace(name: str) -> dict[str, Any]:
     return vars(module)
 
 
-def _execute(source: str, namespace: dict[str, Any], where: str) -> None:
-    """Run the setup as far as it goes: a problem's beginning may end in the middle of a function."""
+def without_unfinished(setup: str) -> str:
+    """The setup without the function that it ends in the middle of, if so; SyntaxError where it is no Python else."""
     try:
-        code = compile(source, where, "exec")
-    except SyntaxError:
-        return
-    exec(code, namespace)
+        ast.parse(setup)
+    except IndentationError as error:
+        *_, last = setup.rstrip().split("\n")
+        indent = len(last) - len(last.lstrip())
+        try:
+            unfinished = ast.parse(f"{setup.rstrip()}\n{' ' * indent} pass").body[-1]
+        except SyntaxError:
+            raise error from None
+        begin = min(node.lineno for node in (unfinished, *getattr(unfinished, "decorator_list", ())))
+        return "\n".join(setup.split("\n")[: begin - 1])
+    return setup
+
+
+def _execute(setup: str, namespace: dict[str, Any]) -> None:
+    """Run the setup as far as it is whole."""
+    exec(compile(without_unfinished(setup), "setup", "exec"), namespace)
+
+
+def _compiled(job: Mapping[str, Any]) -> types.CodeType:
+    """The setup and the code, to the left where it begins farther right than where the setup ends."""
+    try:
+        return compile(f"{job['setup']}\n{job['code']}", "answer", "exec")
+    except IndentationError:
+        return compile(f"{job['setup']}\n{textwrap.dedent(job['code'])}", "answer", "exec")
 
 
 def _classes(namespace: Mapping[str, Any]) -> dict[str, type]:
