@@ -185,9 +185,10 @@ def test_code_may_go_on_where_the_setup_ends():
 )
 def test_a_setup_may_end_in_the_middle_of_a_function_and_tests_have_what_is_before_it(begun):
     setup = f"from functools import cache\nfrom math import sqrt\n{begun}"
-    tests = f"assert {'Adder().add' if 'Adder' in begun else 'add'}(1, 2) == sqrt(9)"
-    assert verdict("        return a + b", tests, setup=setup) == "passed"
-    assert verdict("        return a - b", tests, setup=setup) == "wrong"
+    tests, name = "def check(f):\n    assert f(1, 2) == sqrt(9)", "Adder().add" if "Adder" in begun else "add"
+    assert verdict("        return a + b", tests, setup=setup, entry_point=name) == "passed"
+    assert verdict("        return a - b", tests, setup=setup, entry_point=name) == "wrong"
+    assert verdict("        return a + b", f"assert {name}(1, 2) == 3", setup=setup) == "passed"
 
 
 @needs_sandbox
