@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import zlib
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -97,6 +98,17 @@ def test_solutions_end_with_a_box_that_graders_read(tmp_path):
         assert boxed in problem.solution
         assert "<<" not in problem.solution
         assert graders.quick_grade(problem, problem.solution).correct
+
+
+def test_minervas_numbers_are_right_in_any_spelling_and_as_exact_as_elsewhere(tmp_path):
+    problem = prepared("minerva", tmp_path)["minerva/2"]
+    verdicts = {
+        text: graders.quick_grade(problem, rf"\boxed{{{text}}}").correct
+        for text in ("4.5e33", r"4.5 \times 10^{33}", r"4.5\cdot10^{33}\text{ erg/s}", r"4.49 \times 10^{33}", "4.5e32")
+    }
+    assert list(verdicts.values()) == [True, True, True, False, False]
+    formula = replace(problem, answer=r"\frac{1}{(s+1)^2}")
+    assert graders.resolve("quantity")(formula, r"\boxed{\frac{1}{s^2+2s+1}}").correct
 
 
 def test_multiple_choice_is_shuffled_by_the_seed_and_the_letter_is_the_right_choice(tmp_path):
