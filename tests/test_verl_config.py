@@ -355,6 +355,7 @@ def test_a_key_that_verl_does_not_have_is_named_with_the_nearest(small, key, mea
         ("trainer.save_freq", "checkpoints.every"),
         ("algorithm.gamma", "the fields of loss and critic"),
         (f"{ROLLOUT}.n", "sampling.k"),
+        (f"{ROLLOUT}.top_p", "evaluation.top_p"),
         ("+data.train_files", "problems.train"),
     ],
 )
