@@ -25,8 +25,8 @@ from guide_rl.samplers.token_choice import choose
 NAME = "transformers_cpu"
 STALE_WEIGHTS = "VERL_TEST_STALE_WEIGHTS"
 """Environment variable: with 1, servers keep the first weights that they are sent."""
-GATHER_SECONDS = 0.005
-"""How long a batch waits for more requests."""
+GATHER_SECONDS = float(os.environ.get("VERL_TEST_GATHER_SECONDS", "0.005"))
+"""How long a batch waits for more requests, which cannot join it later."""
 
 
 @dataclass(eq=False)

@@ -12,7 +12,7 @@ from torch import Tensor
 from guide_rl.equations.losses import policy_loss, value_loss_NT, weighted_sum
 from guide_rl.equations.ratios import Logprobs
 
-Metrics = dict[str, float]
+Metrics = dict[str, float | list[float]]
 
 
 def actor_loss(
@@ -23,12 +23,13 @@ def actor_loss(
     Args:
         model_output: log_probs, and entropy where the settings need it: jagged, prompt and rollout long.
         data: prompts, responses, response_mask, old_log_probs, advantages (and old_plain_log_probs, ref_log_prob where needed),
-            jagged; guided bool [N] and weights float64 [N]; dp_size.
+            jagged; guided bool [N] and weights float64 [N]; maybe asked int64 [N]; dp_size.
         dp_group: not used.
         settings: the fields of `LossConfig` that `policy_loss` takes.
 
     Returns:
-        The loss times the number of ranks, and sums over tokens; rows of weight 0 are in neither.
+        The loss times the number of ranks, and sums over tokens; rows of weight 0 are in neither. Where there is `asked`:
+        also `log_probs` of the rows where it is not 0, one list of `asked` and a number a token, row after row.
     """
     from verl.workers.utils.padding import no_padding_2_padding
 
@@ -47,7 +48,10 @@ def actor_loss(
         **settings,
     )
     names = ("clipped", "clippable", "kl", "kl_tokens")
-    metrics = {f"sum/{name}": float(getattr(sums, name)) for name in names}
+    metrics: Metrics = {f"sum/{name}": float(getattr(sums, name)) for name in names}
+    if "asked" in data:
+        rows = zip(data["asked"].tolist(), new_NT.tolist(), data["responses"].offsets().diff().tolist(), strict=True)
+        metrics["log_probs"] = [number for asked, new_T, length in rows if asked for number in (asked, *new_T[:length])]
     return loss * data["dp_size"], metrics
 
 

@@ -1,8 +1,10 @@
 """The policy update of one step on verl's workers: what `trainers.update` does in one process, from the same mini-batches.
 
 Old log-probs and reference log-probs are worked out by the workers, under the prompt that sampled and under the plain one;
-values, and every row of the update, see the plain prompt. Departures, all exact: rows whose advantage is 0 run no forward pass
-where nothing but the surrogate is in the loss; rows that only make ranks alike carry no weight.
+values, and every row of the update, see the plain prompt. What the logs of ratios need besides, guided rows' log-probs under
+the plain prompt, those of the first mini-batch give in their first pass of the update. Departures, all exact: rows whose
+advantage is 0 run no forward pass where nothing but the surrogate is in the loss; rows that only make ranks alike carry no
+weight.
 """
 
 import math
@@ -62,14 +64,19 @@ class WorkersUpdate:
         trained = [] if warming_up else [_forward_rows(batch) for batch in batches if batch.counted]
         rows = [row for part in trained for row in part]
         self._fill_old_logprobs(rows, ratios)
+        asked: list[TrainRow] = []
         if recipe.log_ratios or recipe.loss.guided_ratio == "plain":
-            self._fill_plain_logprobs(groups, rows, ratios)
+            if trained and recipe.loss.guided_ratio != "plain":
+                asked = [row for row in trained[0] if row.guided]
+            self._fill_plain_logprobs(groups, rows, asked, ratios)
         metrics = {"learning_rate": learning_rate(recipe, self.updates + 1), **judged, "optimizer_steps": 0.0}
         if self.has_critic and counted:
             metrics |= self._update_critic(batches, step)
         if rows:
-            metrics |= self._update_actor(trained, step)
+            metrics |= self._update_actor(trained, asked, step)
             self.updates += 1
+        for row in asked:
+            ratios.add(row.rollout, _given(row.old_plain), _given(row.old), recomputed=False)
         advantages = {row.rollout.key: float(torch.as_tensor(row.advantage).mean()) for row in counted}
         return Updated(metrics | ratios.metrics(), advantages, ratios.ratios() if recipe.log_ratios else {})
 
@@ -94,10 +101,16 @@ class WorkersUpdate:
             if row.old is None:
                 row.take_sampler_logprobs(torch.device("cpu"))
 
-    def _fill_plain_logprobs(self, groups: Sequence[Group], rows: Sequence[TrainRow], ratios: RatioLog) -> None:
-        """log pi_old of every guided rollout, trained or not, under its plain prompt: what ratios are of before the update."""
-        trained = {row.rollout.key: row for row in rows}
-        guided = [(group.problem, rollout) for group in groups for rollout in group.rollouts if rollout.guided]
+    def _fill_plain_logprobs(
+        self, groups: Sequence[Group], rows: Sequence[TrainRow], asked: Sequence[TrainRow], ratios: RatioLog
+    ) -> None:
+        """log pi_old of guided rollouts, trained or not, under the plain prompt: what ratios are of before the update.
+
+        Not of those `asked` in the update, whose first pass gives the same.
+        """
+        trained, later = {row.rollout.key: row for row in rows}, {row.rollout.key for row in asked}
+        every = [(group.problem, rollout) for group in groups for rollout in group.rollouts if rollout.guided]
+        guided = [(problem, rollout) for problem, rollout in every if rollout.key not in later]
         plain_rows = [Row(self.prompt_ids(problem, False), rollout.token_ids) for problem, rollout in guided]
         for (_, rollout), plain_T in zip(guided, self.workers.log_probs(plain_rows), strict=True):
             row = trained.get(rollout.key)
@@ -108,8 +121,8 @@ class WorkersUpdate:
 
     # ------------------------------------------------------------------ the optimizers
 
-    def _update_actor(self, batches: Sequence[Sequence[TrainRow]], step: int) -> Metrics:
-        """The policy's optimizer steps, and the means of what the losses said."""
+    def _update_actor(self, batches: Sequence[Sequence[TrainRow]], asked: Sequence[TrainRow], step: int) -> Metrics:
+        """The policy's optimizer steps, and the means of what the losses said; `asked` get their `old_plain`."""
         rows = [row for part in batches for row in part]
         loss = self.recipe.loss
         columns: dict[str, Sequence[Tensor] | Tensor] = {
@@ -118,6 +131,9 @@ class WorkersUpdate:
             "guided": torch.tensor([row.guided for row in rows]),
             "weights": torch.tensor([row.weight for row in rows], dtype=torch.float64),
         }
+        if asked:
+            keys = {row.rollout.key for row in asked}
+            columns["asked"] = torch.tensor([i + 1 if row.rollout.key in keys else 0 for i, row in enumerate(rows)])
         if loss.guided_ratio == "plain":
             columns["old_plain_log_probs"] = [_given(row.old_plain if row.guided else row.old) for row in rows]
         if loss.beta > 0:
@@ -125,6 +141,7 @@ class WorkersUpdate:
         plain = [[row.plain for row in part] for part in batches]
         said = self.workers.update_actor(plain, columns, entropy=loss.entropy_coef > 0)
         self._refuse_non_finite(said, step, "policy", "optimizer.learning_rate")
+        _take_first_pass(said.get("log_probs", []), rows)
         metrics = {
             "optimizer_steps": float(len(said["loss"])),
             "loss": fmean(said["loss"]),
@@ -171,6 +188,17 @@ class WorkersUpdate:
 def _forward_rows(batch: Minibatch) -> list[TrainRow]:
     """The rows of a mini-batch that need a pass; where none does, one without weight: its optimizer step is taken, too."""
     return batch.rows or [replace(batch.counted[0], weight=0.0)]
+
+
+def _take_first_pass(numbers: Sequence[float], rows: Sequence[TrainRow]) -> None:
+    """Fill `old_plain` with the log-probs that `actor_loss` gave of a row the first time: before the policy moved."""
+    at = 0
+    while at < len(numbers):
+        row = rows[int(numbers[at]) - 1]
+        length = len(row.plain.token_ids)
+        if row.old_plain is None:
+            row.old_plain = torch.tensor(numbers[at + 1 : at + 1 + length])
+        at += 1 + length
 
 
 def _given(values_T: Tensor | None) -> Tensor:
