@@ -141,7 +141,7 @@ class ServerSampler:
         finish: Finish = "length"
         if token_ids[-1] in self._eos:
             finish = "eos"
-        elif self._text.before_stop(self._text.decode(token_ids)) is not None:
+        elif self._text.stop and self._text.before_stop(self._text.decode(token_ids)) is not None:
             finish = "stop"
         return Rollout(
             problem_id=request.problem_id,
