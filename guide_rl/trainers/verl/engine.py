@@ -208,6 +208,6 @@ class VerlEngine:
             else "there is no checkpoint yet: start again"
         )
         return EngineLost(
-            f"a process of the cluster failed {when}; {remedy}. Its log is in Ray's session folder (logs/worker-*.err). "
-            f"{text[-2000:]}"
+            f"a process of the cluster failed {when}; {remedy}. Its log is in Ray's session folder (logs/worker-*.err, "
+            f"of a rollout server worker-*.out). {text[-2000:]}"
         )
