@@ -12,7 +12,7 @@ from torch import Tensor
 from guide_rl.equations.losses import policy_loss, value_loss_NT, weighted_sum
 from guide_rl.equations.ratios import Logprobs
 
-Metrics = dict[str, float | list[float]]
+Metrics = dict[str, Any]
 
 
 def actor_loss(
@@ -29,7 +29,7 @@ def actor_loss(
 
     Returns:
         The loss times the number of ranks, and sums over tokens; rows of weight 0 are in neither. Where there is `asked`:
-        also `log_probs` of the rows where it is not 0, one list of `asked` and a number a token, row after row.
+        also `log_probs`, a list of (asked, float32 array [T]) of the rows where it is not 0.
     """
     from verl.workers.utils.padding import no_padding_2_padding
 
@@ -50,8 +50,9 @@ def actor_loss(
     names = ("clipped", "clippable", "kl", "kl_tokens")
     metrics: Metrics = {f"sum/{name}": float(getattr(sums, name)) for name in names}
     if "asked" in data:
-        rows = zip(data["asked"].tolist(), new_NT.tolist(), data["responses"].offsets().diff().tolist(), strict=True)
-        metrics["log_probs"] = [number for asked, new_T, length in rows if asked for number in (asked, *new_T[:length])]
+        rows = zip(data["asked"].tolist(), data["responses"].offsets().diff().tolist(), strict=True)
+        array_NT = new_NT.detach().float().cpu().numpy()
+        metrics["log_probs"] = [(asked, array_NT[n, :length]) for n, (asked, length) in enumerate(rows) if asked]
     return loss * data["dp_size"], metrics
 
 

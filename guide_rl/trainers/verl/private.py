@@ -144,7 +144,7 @@ class Workers:
 
     def update_actor(
         self, batches: Sequence[Sequence[Row]], columns: Mapping[str, Sequence[Tensor] | Tensor], *, entropy: bool
-    ) -> dict[str, list[float]]:
+    ) -> dict[str, list[Any]]:
         """One optimizer step of the policy for each of the mini-batches, in each epoch.
 
         Args:
@@ -161,7 +161,7 @@ class Workers:
 
     def update_critic(
         self, batches: Sequence[Sequence[Row]], columns: Mapping[str, Sequence[Tensor] | Tensor]
-    ) -> dict[str, list[float]]:
+    ) -> dict[str, list[Any]]:
         """The same of the critic."""
         group = self._bare.critic_wg
         return self._update(batches, columns, group, lambda batch: group.train_mini_batch(batch).get(), "train", False)
@@ -174,7 +174,7 @@ class Workers:
         call: Callable[[Any], Any],
         mesh: str,
         entropy: bool,
-    ) -> dict[str, list[float]]:
+    ) -> dict[str, list[Any]]:
         """Rows in the order in which every rank gets as many of each mini-batch, padded with idle ones."""
         from verl.utils.tensordict_utils import get
 
@@ -206,11 +206,11 @@ def _ranks(group: Any, mesh: str) -> int:
     return int(max(group._dispatch_info[mesh])) + 1
 
 
-def _flat(values: Any) -> list[float]:
-    """A number, or lists of them, as one list."""
-    if isinstance(values, list | tuple):
-        return [number for each in values for number in _flat(each)]
-    return [float(values)]
+def _flat(values: Any) -> list[Any]:
+    """A number or a tuple, or lists of them, as one list."""
+    if isinstance(values, list):
+        return [each for part in values for each in _flat(part)]
+    return [values if isinstance(values, tuple) else float(values)]
 
 
 def merge(actor: Path, folder: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -175,7 +176,7 @@ class WorkersUpdate:
             "critic/clip_fraction": sum(said["sum/clipped"]) / len(said["loss"]),
         }
 
-    def _refuse_non_finite(self, said: dict[str, list[float]], step: int, whose: str, knob: str) -> None:
+    def _refuse_non_finite(self, said: dict[str, list[Any]], step: int, whose: str, knob: str) -> None:
         """Raise NonFiniteLoss for a loss or a gradient that is no number; verl has left out that optimizer step."""
         if not all(map(math.isfinite, said["loss"] + said["grad_norm"])):
             raise NonFiniteLoss(
@@ -190,15 +191,11 @@ def _forward_rows(batch: Minibatch) -> list[TrainRow]:
     return batch.rows or [replace(batch.counted[0], weight=0.0)]
 
 
-def _take_first_pass(numbers: Sequence[float], rows: Sequence[TrainRow]) -> None:
+def _take_first_pass(said: Sequence[tuple[int, Any]], rows: Sequence[TrainRow]) -> None:
     """Fill `old_plain` with the log-probs that `actor_loss` gave of a row the first time: before the policy moved."""
-    at = 0
-    while at < len(numbers):
-        row = rows[int(numbers[at]) - 1]
-        length = len(row.plain.token_ids)
-        if row.old_plain is None:
-            row.old_plain = torch.tensor(numbers[at + 1 : at + 1 + length])
-        at += 1 + length
+    for asked, array_T in said:
+        if rows[asked - 1].old_plain is None:
+            rows[asked - 1].old_plain = torch.from_numpy(array_T)
 
 
 def _given(values_T: Tensor | None) -> Tensor:
