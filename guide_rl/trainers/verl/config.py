@@ -151,6 +151,7 @@ OWN_KEYS: dict[str, str] = {
     "custom_reward_function": "the problems' grader",
     "actor_rollout_ref.model.path": "model.path",
     "actor_rollout_ref.model.lora_rank": "engine to local, which trains adapters (model.lora)",
+    f"{ROLLOUT}.logprobs_mode": "sampling.temperature, at which all log-probs are",
     f"{ACTOR}.ppo_mini_batch_size": "optimizer.problems_per_minibatch",
     f"{ACTOR}.ppo_epochs": "optimizer.epochs",
     f"{ACTOR}.optim.lr": "optimizer.learning_rate",
