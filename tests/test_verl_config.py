@@ -23,6 +23,7 @@ from guide_rl.trainers.verl.config import (
     refused,
     verl_config,
 )
+from guide_rl.trainers.verl.private import check_config
 
 ROOT = Path(__file__).parent.parent
 PAPER = [path for path in sorted((ROOT / "recipes/paper").glob("*.yaml")) if not path.stem.startswith("sft")]
@@ -362,6 +363,70 @@ def test_a_key_that_verl_does_not_have_is_named_with_the_nearest(small, key, mea
 def test_a_key_of_verls_for_what_guide_does_itself_is_refused(small, key, instead):
     with pytest.raises(ValueError, match=f"Guide does this itself, not verl; set {instead}"):
         config_of(small, f"verl.{key}=1")
+
+
+@needs_verl
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("verl.trainer=5", r"verl\.trainer: verl has a section here, not 5"),
+        ("verl.actor_rollout_ref.rollout=[1]", r"verl\.actor_rollout_ref\.rollout: verl has a section here, not \[1\]"),
+        ("verl.actor_rollout_ref=null", r"verl\.actor_rollout_ref: verl has a section here, not None"),
+        ("verl.trainer.nnodes=two", r"verl\.trainer\.nnodes: verl has a number here, not 'two'"),
+        ("verl.trainer.nnodes=true", r"verl\.trainer\.nnodes: verl has a number here, not True"),
+        ("verl.trainer.nnodes.deep.er=3", r"verl\.trainer\.nnodes: verl has a number here, not \{'deep'"),
+        ("verl.+trainer.nnodes=two", r"verl\.trainer\.nnodes must be a whole number above 0, not 'two'"),
+        ("verl.trainer.nnodes=0", r"verl\.trainer\.nnodes must be a whole number above 0, not 0"),
+        (f"verl.{ROLLOUT}.tensor_model_parallel_size=3", r"\(8\) must be a multiple of .* \(3: "),
+        (f"verl.{ROLLOUT}.full_determinism=maybe", "full_determinism: verl has true or false here, not 'maybe'"),
+        (f"verl.{ROLLOUT}.load_format=7", "load_format: verl has text here, not 7"),
+        (f"verl.{ACTOR}.checkpoint.save_contents=model", r"checkpoint\.save_contents: Guide does this itself"),
+        (f"verl.{ROLLOUT}.ignore_eos=true", "ignore_eos: Guide does this itself"),
+        ("verl.trainer.experiment_name=${nothing.there}", "verl: Interpolation key 'nothing.there' not found"),
+        ("verl..=1", "a part of this key has no name"),
+        ("verl={1: 2}", r"verl\.1: verl has no such key"),
+        ("verl.model_engine=null", "another model_engine than dp"),
+    ],
+)
+def test_nonsense_is_an_error_of_a_line_that_names_the_key(small, override, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        config_of(small, override)
+    assert "\n" not in str(caught.value)
+
+
+@needs_verl
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"verl.{ROLLOUT}.gpu_memory_utilization=1",
+        f"verl.{ACTOR}.optim.override_optimizer_config={{eps: 1.0e-6}}",
+        f"verl.{ACTOR}.ulysses_sequence_parallel_size=2",
+        "verl.trainer.experiment_name=null",
+        "verl.trainer.device=${oc.env:HOME}",
+        f"verl={{{ACTOR}: {{}}}}",
+    ],
+)
+def test_what_may_stand_for_a_default_is_taken(small, override):
+    assert at(config_of(small, override), f"{ACTOR}.strategy") == "fsdp2"
+
+
+@needs_verl
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (f"verl.{ACTOR}.use_dynamic_bsz=false", "verl refuses its configuration: .*ppo_micro_batch_size"),
+        (f"verl.+{ROLLOUT}.zonk=1", "verl refuses its configuration: .*'zonk'"),
+        (f"verl.{ROLLOUT}.name=foo", r"verl\.actor_rollout_ref\.rollout\.name is foo: Unknown"),
+    ],
+)
+def test_what_verl_itself_refuses_is_an_error_before_anything_starts(small, tmp_path, override, message):
+    from tiny_models import tiny_model, tiny_tokenizer
+
+    tiny_model("qwen2").save_pretrained(tmp_path / "tiny")
+    tiny_tokenizer().save_pretrained(tmp_path / "tiny")
+    with pytest.raises(ValueError, match=message) as caught:
+        check_config(config_of(small, f"model.path={tmp_path / 'tiny'}", override))
+    assert "\n" not in str(caught.value)
 
 
 @needs_verl

@@ -166,6 +166,10 @@ OWN_KEYS: dict[str, str] = {
     f"{ACTOR}.use_kl_loss": "loss.beta",
     f"{ACTOR}.kl_loss_coef": "loss.beta",
     f"{ACTOR}.entropy_coeff": "loss.entropy_coef",
+    f"{ACTOR}.checkpoint": "checkpoints.every (a checkpoint holds all that resuming takes)",
+    "critic.checkpoint": "checkpoints.every (a checkpoint holds all that resuming takes)",
+    "trainer.del_local_ckpt_after_load": "checkpoints.keep_last",
+    f"{ROLLOUT}.ignore_eos": "sampling.max_tokens (a rollout ends where the model ends it)",
     f"{ROLLOUT}.n": "sampling.k",
     f"{ROLLOUT}.temperature": "sampling.temperature",
     f"{ROLLOUT}.top_p": "evaluation.top_p (training samples among all tokens)",
@@ -189,7 +193,7 @@ OWN_KEYS: dict[str, str] = {
 
 def refused(recipe: TrainRecipe) -> list[str]:
     """What engine verl cannot honour in a recipe: a sentence each, with the field and what to do."""
-    checks = [*REFUSALS.items()] + [*MEGATRON_REFUSALS.items()] * (not _fsdp(recipe))
+    checks = [*REFUSALS.items()] + [*MEGATRON_REFUSALS.items()] * (_model_engine(recipe) == "megatron")
     return [f"{field} {why}" for field, (applies, why) in checks if applies(recipe)]
 
 
@@ -213,8 +217,14 @@ def verl_config(recipe: TrainRecipe) -> "DictConfig":
         _refuse_own(key.replace("+", ""))
         set_key(config, key, value)
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
-    made = OmegaConf.create(config)
+    try:
+        made = OmegaConf.create(config)
+        OmegaConf.to_container(made, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"verl: {' '.join(str(error).split())}") from None
+    _check_ranks(made)
     _check_room(recipe, made)
     _check_determinism(made.actor_rollout_ref.rollout)
     OmegaConf.set_struct(made, True)
@@ -380,10 +390,10 @@ def _defaults(model_engine: str) -> dict[str, Any]:
 def flat(mapping: Mapping[str, Any], config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Settings, nested or with dots, as dotted keys and values; where the configuration has no keys, all there is one value."""
     for key, value in mapping.items():
-        first, _, rest = key.partition(".")
+        first, _, rest = str(key).partition(".")
         value = {rest: value} if rest else value
         known = config.get(first.lstrip("+"))
-        if value and known and isinstance(value, Mapping) and isinstance(known, Mapping):
+        if known and isinstance(value, Mapping) and isinstance(known, Mapping):
             yield from flat(value, known, f"{prefix}{first}.")
         else:
             yield f"{prefix}{first}", value
@@ -400,9 +410,11 @@ def set_key(config: dict[str, Any], key: str, value: Any) -> None:
     """Set a dotted key that the configuration has; with + anywhere in front of a part, also one that it has not.
 
     Raises:
-        ValueError: there is no such key; names the nearest.
+        ValueError: there is no such key (names the nearest), or what it holds is of another kind.
     """
     path = key.replace("+", "").split(".")
+    if not all(path):
+        raise ValueError(f"verl.{key}: a part of this key has no name")
     place = config
     for part in path[:-1]:
         place = place[part]
@@ -411,7 +423,29 @@ def set_key(config: dict[str, Any], key: str, value: Any) -> None:
         raise ValueError(
             f"verl.{plain}: verl has no such key{_nearest(config, path)} (verl.+{plain} adds it all the same)"
         )
+    if "+" not in key and not _alike(place[path[-1]], value):
+        plain, held = ".".join(path), _KINDS[type(place[path[-1]])]
+        raise ValueError(f"verl.{plain}: verl has {held} here, not {value!r} (verl.+{plain} sets it all the same)")
     place[path[-1]] = value
+
+
+_KINDS = {dict: "a section", list: "a list", bool: "true or false", int: "a number", float: "a number", str: "text"}
+"""What a default of verl's is, in words."""
+
+
+def _alike(default: Any, value: Any) -> bool:
+    """Whether a value may stand for a default of verl's: where this is null or refers to another key, any may."""
+
+    def refers(text: Any) -> bool:
+        return isinstance(text, str) and "${" in text
+
+    if default is None or refers(default) or refers(value):
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return type(default) is type(value)
+    if isinstance(default, int | float):
+        return isinstance(value, int | float)
+    return isinstance(value, type(default)) or (isinstance(default, str) and value is None)
 
 
 def _nearest(config: Mapping[str, Any], path: list[str]) -> str:
@@ -438,6 +472,23 @@ def _names(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         yield f"{prefix}{key}"
         if isinstance(value, Mapping):
             yield from _names(value, f"{prefix}{key}.")
+
+
+def _check_ranks(config: Any) -> None:
+    """Raise ValueError where the numbers of nodes and of GPUs make no ranks, or no whole rollout servers."""
+    trainer, rollout = config.trainer, config.actor_rollout_ref.rollout
+    sizes = {f"trainer.{name}": trainer[name] for name in ("nnodes", "n_gpus_per_node")}
+    parts = ("tensor_model_parallel_size", "data_parallel_size", "pipeline_model_parallel_size")
+    sizes |= {f"{ROLLOUT}.{name}": rollout[name] for name in parts}
+    for key, size in sizes.items():
+        if type(size) is not int or size < 1:
+            raise ValueError(f"verl.{key} must be a whole number above 0, not {size!r}")
+    ranks, server = trainer.nnodes * trainer.n_gpus_per_node, math.prod(rollout[name] for name in parts)
+    if ranks % server:
+        raise ValueError(
+            f"verl.trainer.nnodes x verl.trainer.n_gpus_per_node ({ranks}) must be a multiple of the GPUs of a rollout server "
+            f"({server}: verl.{ROLLOUT}.{parts[0]} x {parts[1]} x {parts[2]})"
+        )
 
 
 def _check_room(recipe: TrainRecipe, config: Any) -> None:

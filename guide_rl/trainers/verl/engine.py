@@ -23,7 +23,7 @@ from guide_rl.samplers.causal_lm import check_length
 from guide_rl.samplers.rollout_text import RolloutText
 from guide_rl.trainers.engine import EngineLost, Updated
 from guide_rl.trainers.verl.config import limit_length, verl_config
-from guide_rl.trainers.verl.private import Workers, check_version, merge
+from guide_rl.trainers.verl.private import Workers, check_config, check_version, merge
 from guide_rl.trainers.verl.sampler import Loop, ServerSampler
 from guide_rl.trainers.verl.update import WorkersUpdate
 from guide_rl.types import Group
@@ -67,6 +67,7 @@ class VerlEngine:
 
     def start(self) -> None:
         """Connect to Ray (or start it here), start the workers and servers, and load the checkpoint."""
+        check_config(self.config)
         with self._explained("while starting"):
             self._connect()
             self._check_resources()

@@ -9,6 +9,8 @@ verl is pinned to `VERSION`: another one may have changed any of this.
 Can go when verl asks for the class and not for trl.
 """
 
+import contextlib
+import io
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +36,30 @@ def check_version() -> None:
     if found != VERSION:
         there = f"verl {found} is" if found else "none is"
         raise ValueError(f"engine verl needs verl {VERSION}, and {there} installed: pip install 'guide-rl[verl]'")
+
+
+def check_config(config: Any) -> None:
+    """Raise ValueError where verl's own checks refuse its configuration, which its workers would only after they were started.
+
+    Args:
+        config: verl's own, of `config.verl_config`.
+    """
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import omega_conf_to_dataclass, validate_config
+    from verl.workers.rollout.replica import get_rollout_replica_class
+
+    rollout = config.actor_rollout_ref.rollout
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            validate_config(config, need_reference_policy(config), need_critic(config))
+            for section in (rollout, config.actor_rollout_ref.model):
+                omega_conf_to_dataclass(section)
+    except Exception as error:
+        raise ValueError(f"verl refuses its configuration: {' '.join(str(error).split())}") from error
+    try:
+        get_rollout_replica_class(rollout.name)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"verl.actor_rollout_ref.rollout.name is {rollout.name}: {error}") from error
 
 
 def patch_worker() -> None:

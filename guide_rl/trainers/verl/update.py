@@ -195,7 +195,7 @@ def _take_first_pass(said: Sequence[tuple[int, Any]], rows: Sequence[TrainRow]) 
     """Fill `old_plain` with the log-probs that `actor_loss` gave of a row the first time: before the policy moved."""
     for asked, array_T in said:
         if rows[asked - 1].old_plain is None:
-            rows[asked - 1].old_plain = torch.from_numpy(array_T)
+            rows[asked - 1].old_plain = torch.tensor(array_T)  # a copy: Ray's arrays are read-only
 
 
 def _given(values_T: Tensor | None) -> Tensor:
