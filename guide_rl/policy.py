@@ -13,7 +13,7 @@ from torch import nn
 
 from guide_rl.config import ModelConfig
 from guide_rl.prompts import load_tokenizer
-from guide_rl.run_folder import RunFolder
+from guide_rl.run_folder import SHARDS, RunFolder, as_model
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,10 @@ def naming_model_path(path: str) -> Iterator[None]:
     looks_local = is_folder or path.startswith(("/", ".")) or path.count("/") > 1
     if looks_local and not holds_model(folder):
         in_run = folder / "model" if holds_model(folder / "model") else RunFolder(folder).latest_checkpoint()
-        hint = f"; it is a run, so give {in_run}" if in_run else ""
+        sharded = (folder / SHARDS).is_dir()
+        hint = ""
+        if in_run or sharded:
+            hint = f"; it is a {'checkpoint' if sharded else 'run'}, so give {as_model(in_run or folder)}"
         raise FileNotFoundError(f"model.path {path}: no such model folder (it has no config.json){hint}")
     try:
         if not is_folder:  # one request for all: loading would retry for each of several files

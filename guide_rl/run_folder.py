@@ -33,6 +33,8 @@ from guide_rl.types import Grade, Problem, Rollout
 LINE_FILES = ("metrics.jsonl", "timings.jsonl", "problems.jsonl", "rollouts.jsonl", "held_out.jsonl")
 STATE_FILE = "trainer.json"
 """What a checkpoint holds of the training loop itself."""
+SHARDS = "actor"
+"""Where a checkpoint of engine verl holds the policy, in parts that `guide export` merges."""
 _FILES = ("recipe.yaml", "versions.json", ".lock", *LINE_FILES)
 _VERSIONS = ("guide-rl", "torch", "transformers", "accelerate", "peft", "trl", "math-verify", "reasoning-gym", "numpy")
 _SEAL = "# Do not edit; give what may change on the command line, field=value. SHA-256 of the above: "
@@ -164,7 +166,7 @@ class RunFolder:
         if changed:
             raise ValueError(
                 f"{self.path} was started with another recipe ({'; '.join(changed)}). Resume it unchanged, or "
-                f"start a new run from its weights with model.path={self.latest_checkpoint() or self.path}"
+                f"start a new run from its weights with {as_model(self.latest_checkpoint() or self.path)}"
             )
 
     def write_recipe(self, recipe_yaml: str) -> None:
@@ -188,7 +190,7 @@ class RunFolder:
             if name in known and known[name] != content_digest(file):
                 raise ValueError(
                     f"{name}: {file} has changed since {self.path} was started; restore it, or start a new run from "
-                    f"its weights with model.path={self.latest_checkpoint() or self.path}"
+                    f"its weights with {as_model(self.latest_checkpoint() or self.path)}"
                 )
 
     def lock(self) -> TextIO:
@@ -300,6 +302,13 @@ class RunFolder:
         """Write a whole file, or none of it."""
         with _explained(self.path):
             put_text(self.path / name, text)
+
+
+def as_model(checkpoint: Path) -> str:
+    """What to write, and to do before, to start a new run from a checkpoint's weights."""
+    if (checkpoint / SHARDS).is_dir():
+        return f"model.path=FOLDER, after `guide export {checkpoint} FOLDER`"
+    return f"model.path={checkpoint}"
 
 
 def problem_line(name: str, problem: Problem) -> dict[str, Any]:

@@ -40,10 +40,10 @@ def test_a_run_folder_names_its_model_or_newest_checkpoint(folder, tmp_path):
         load(run.path)
     assert "give" not in str(error.value)
     checkpoint = run.save_checkpoint(3, lambda partial: None)
-    with pytest.raises(FileNotFoundError, match=f"it is a run, so give {checkpoint}"):
+    with pytest.raises(FileNotFoundError, match=f"it is a run, so give model.path={checkpoint}"):
         load(run.path)
     (run.path / "model").symlink_to(folder / "model")
-    with pytest.raises(FileNotFoundError, match=f"it is a run, so give {run.path}/model"):
+    with pytest.raises(FileNotFoundError, match=f"it is a run, so give model.path={run.path}/model"):
         load(run.path)
 
 

@@ -23,8 +23,11 @@ from toy_run import trainer, write_inputs
 from guide_rl.equations.losses import LossSums, aggregation_weights, policy_loss, value_loss_NT
 from guide_rl.equations.ratios import Logprobs
 from guide_rl.logprobs import Row
+from guide_rl.policy import naming_model_path
+from guide_rl.run_folder import RunFolder
 from guide_rl.samplers.request_seed import request_seed
 from guide_rl.samplers.rollout_text import RolloutText
+from guide_rl.trainers.export import export_checkpoint
 from guide_rl.trainers.minibatches import build_minibatches
 from guide_rl.trainers.verl import private
 from guide_rl.trainers.verl.loss import actor_loss, critic_loss
@@ -74,6 +77,73 @@ def test_another_verl_or_none_is_refused(monkeypatch):
     monkeypatch.setattr(private, "version", missing)
     with pytest.raises(ValueError, match=r"and none is installed: pip install 'guide-rl\[verl\]'"):
         private.check_version()
+
+
+# ---------------------------------------------------------------------- checkpoints
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """What a checkpoint of two ranks holds."""
+    folder = tmp_path / "run/checkpoints/step-000002"
+    for part in ("actor", "critic"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / "fsdp_config.json").write_text("{}")
+        for kind, rank in itertools.product(private.SHARD_KINDS, range(2)):
+            torch.save(torch.zeros(500), folder / part / f"{kind}_world_size_2_rank_{rank}.pt")
+    (folder / "engine.json").write_text("{}")
+    return folder
+
+
+def test_a_whole_checkpoint_of_as_many_ranks_is_taken(saved):
+    private.check_shards(saved, 2, critic=True)
+    for file in (saved / "critic").iterdir():
+        file.unlink()
+    private.check_shards(saved, 2, critic=False)
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_another_number_of_ranks_is_refused_before_anything_starts(saved, ranks):
+    with pytest.raises(
+        ValueError, match=rf"2 ranks; .*n_gpus_per_node is {ranks}: .*model\.path=FOLDER, after `guide export"
+    ):
+        private.check_shards(saved, ranks, critic=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["engine.json", "actor/optim_world_size_2_rank_1.pt", "critic/model_world_size_2_rank_0.pt"]
+)
+@pytest.mark.parametrize("cut", [True, False], ids=["cut off", "missing"])
+def test_a_file_of_a_checkpoint_that_is_missing_or_cut_off_is_named(saved, name, cut):
+    path = saved / name
+    if cut and path.suffix == ".pt":
+        path.write_bytes(path.read_bytes()[:-300])
+    else:
+        path.unlink()
+    with pytest.raises(ValueError, match=f"{name} is missing.*: remove that checkpoint, or restore it, and resume"):
+        private.check_shards(saved, 2, critic=True)
+
+
+def test_shards_are_no_model_to_start_from_and_the_error_says_how_they_become_one(saved):
+    export = f"give model.path=FOLDER, after `guide export {saved} FOLDER`"
+    for path in (saved, saved.parent.parent):
+        with pytest.raises(FileNotFoundError, match=export), naming_model_path(str(path)):
+            pass
+    run = RunFolder(saved.parent.parent)
+    run.write_recipe("seed: 1\n")
+    with pytest.raises(ValueError, match=f"from its weights with model.path=FOLDER, after `guide export {saved}"):
+        run.check_recipe("seed: 2\n")
+
+
+def test_shards_that_cannot_be_merged_are_an_error_of_a_line_and_leave_no_half_model(saved, tmp_path, monkeypatch):
+    def fails(command, **_):
+        Path(command[-1].partition("=")[2], "half").write_text("")
+        return SimpleNamespace(returncode=1, stderr="Traceback\n  File x\nOSError: cut off\n")
+
+    monkeypatch.setattr(private.subprocess, "run", fails)
+    with pytest.raises(ValueError, match=r"failed: OSError: cut off$"):
+        export_checkpoint(saved, tmp_path / "model")
+    assert not list(tmp_path.glob("*model*"))
 
 
 # ---------------------------------------------------------------------- the sampler

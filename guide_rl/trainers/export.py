@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
+from guide_rl.atomic_files import put_folder
 from guide_rl.policy import export, holds_model, quiet_transformers
 from guide_rl.prompts import load_tokenizer
-from guide_rl.run_folder import STATE_FILE, RunFolder
+from guide_rl.run_folder import SHARDS, STATE_FILE, RunFolder
 from guide_rl.trainers.verl.private import merge
 
 
@@ -22,7 +23,7 @@ def export_checkpoint(source: Path, folder: Path, *, best: bool = False) -> None
     Raises:
         FileNotFoundError: `source` is neither a checkpoint nor a run with one.
         FileExistsError: `folder` holds something already.
-        ValueError: the best is asked for and was not measured, or was before the first step.
+        ValueError: the best is asked for and was not measured, or was before the first step; or shards are not whole.
     """
     from transformers import AutoModelForCausalLM
 
@@ -31,13 +32,13 @@ def export_checkpoint(source: Path, folder: Path, *, best: bool = False) -> None
         source = _best_checkpoint(run)
     elif (source / "recipe.yaml").is_file():
         source = run.latest_checkpoint() or source / "model"
-    shards = source / "actor"  # of engine verl
+    shards = source / SHARDS
     if not holds_model(source) and not shards.is_dir():
         raise FileNotFoundError(f"{source} holds no checkpoint; give a folder like runs/x/checkpoints/step-000100")
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} holds something already; give another folder")
     if shards.is_dir():
-        merge(shards, folder)
+        put_folder(folder, lambda partial: merge(shards, partial))
         return
     with quiet_transformers():
         if (source / "adapter_config.json").is_file():

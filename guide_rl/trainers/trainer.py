@@ -130,9 +130,6 @@ class Trainer:
         check_trackers(recipe)
         self.problems = training_problems(recipe, engine, progress.note)
         self.held_out = held_out_problems(recipe, engine, progress.note)
-        progress.phase("starting", f"engine {recipe.engine}")
-        engine.start()
-        self.sampler = engine.sampler(recipe.sampling.temperature, recipe.sampling.max_tokens)
         self.step_done, self.saved, self.evaluated = 0, 0, -1
         self.batches = 0
         self.reached: dict[str, int] = {}
@@ -141,6 +138,9 @@ class Trainer:
         self.sampled = {"rollouts": 0, "tokens": 0}
         if checkpoint is not None:
             self._restore(checkpoint)
+        progress.phase("starting", f"engine {recipe.engine}")
+        engine.start()
+        self.sampler = engine.sampler(recipe.sampling.temperature, recipe.sampling.max_tokens)
         self.log = RunLog(recipe, run, progress, engine.tokenizer)
 
     # ------------------------------------------------------------------ the loop
@@ -322,7 +322,7 @@ class Trainer:
         (folder / STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
 
     def _restore(self, checkpoint: Path) -> None:
-        """Take the state that `_write_checkpoint` wrote; the engine has its own already."""
+        """Take the state that `_write_checkpoint` wrote; the engine takes its own."""
         state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
         for name in _STATE:
             setattr(self, name, state[name])

@@ -23,7 +23,7 @@ from guide_rl.samplers.causal_lm import check_length
 from guide_rl.samplers.rollout_text import RolloutText
 from guide_rl.trainers.engine import EngineLost, Updated
 from guide_rl.trainers.verl.config import limit_length, verl_config
-from guide_rl.trainers.verl.private import Workers, check_config, check_version, merge
+from guide_rl.trainers.verl.private import Workers, check_config, check_shards, check_version, merge
 from guide_rl.trainers.verl.sampler import Loop, ServerSampler
 from guide_rl.trainers.verl.update import WorkersUpdate
 from guide_rl.types import Group
@@ -68,6 +68,8 @@ class VerlEngine:
     def start(self) -> None:
         """Connect to Ray (or start it here), start the workers and servers, and load the checkpoint."""
         check_config(self.config)
+        if self.checkpoint is not None:
+            check_shards(self.checkpoint, self._ranks, critic=self.recipe.loss.advantages == "gae")
         with self._explained("while starting"):
             self._connect()
             self._check_resources()
@@ -152,6 +154,11 @@ class VerlEngine:
         found = {*said} if isinstance(said, list | tuple) else {said}
         return {token for token in found | {self.tokenizer.eos_token_id} if token is not None}
 
+    @property
+    def _ranks(self) -> int:
+        """How many processes hold the policy."""
+        return int(self.config.trainer.nnodes * self.config.trainer.n_gpus_per_node)
+
     def _connect(self) -> None:
         """Connect to the cluster that the environment or verl.ray_kwargs.ray_init names, or start one on this machine."""
         import ray
@@ -170,8 +177,7 @@ class VerlEngine:
         """Raise ValueError where the cluster is smaller than what verl will ask for: it would wait without a word."""
         import ray
 
-        trainer, there = self.config.trainer, ray.cluster_resources()
-        ranks = trainer.nnodes * trainer.n_gpus_per_node
+        trainer, there, ranks = self.config.trainer, ray.cluster_resources(), self._ranks
         for kind, needed in (("NPU" if "NPU" in there else "GPU", ranks), ("CPU", CPUS_A_RANK * ranks)):
             if there.get(kind, 0) < needed:
                 raise ValueError(

@@ -13,6 +13,7 @@ import contextlib
 import io
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,9 +23,12 @@ import torch
 from torch import Tensor
 
 from guide_rl.logprobs import Row
+from guide_rl.run_folder import as_model
 from guide_rl.trainers.verl.rows import batch_of, idle_row, layout, of_rollouts
 
 VERSION = "0.9.1"
+SHARD_KINDS = ("model", "optim", "extra_state")
+"""What every rank writes with FSDP."""
 
 
 def check_version() -> None:
@@ -239,11 +243,35 @@ def _flat(values: Any) -> list[Any]:
     return [values if isinstance(values, tuple) else float(values)]
 
 
+def check_shards(folder: Path, ranks: int, *, critic: bool) -> None:
+    """Raise ValueError where a checkpoint is not what so many ranks wrote, or not whole; says what to do.
+
+    Args:
+        folder: what `VerlEngine.save` filled; of Megatron's, only engine.json is looked at.
+        ranks: as many will load it.
+        critic: whether it should hold one.
+    """
+    remedy = "remove that checkpoint, or restore it, and resume again"
+    if not (folder / "engine.json").is_file():
+        raise ValueError(f"{folder / 'engine.json'} is missing: {remedy}")
+    for part in (folder / name for name in ("actor", "critic")[: 1 + critic]):
+        if part.is_dir() and not (part / "fsdp_config.json").is_file():
+            continue
+        if counts := {int(file.name.split("_")[3]) for file in part.glob("model_world_size_*_rank_*.pt")} - {ranks}:
+            raise ValueError(
+                f"{part} was written by {max(counts)} ranks; verl.trainer.nnodes x verl.trainer.n_gpus_per_node is {ranks}: "
+                f"set them as they were, or start a new run from its weights with {as_model(folder)}"
+            )
+        for name in (f"{kind}_world_size_{ranks}_rank_{i}.pt" for kind in SHARD_KINDS for i in range(ranks)):
+            if not zipfile.is_zipfile(part / name):  # whole, as torch writes them: a ZIP file's directory is at its end
+                raise ValueError(f"{part / name} is missing or cut off: {remedy}")
+
+
 def merge(actor: Path, folder: Path) -> None:
     """The shards of a policy as one folder in Hugging Face format, by verl's own tool.
 
     Raises:
-        RuntimeError: it failed; says how.
+        ValueError: it failed; says how.
     """
     backend = "fsdp" if (actor / "fsdp_config.json").is_file() else "megatron"
     command = [sys.executable, "-m", "verl.model_merger", "merge", f"--backend={backend}"]
@@ -251,4 +279,5 @@ def merge(actor: Path, folder: Path) -> None:
         [*command, f"--local_dir={actor}", f"--target_dir={folder}"], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise RuntimeError(f"{actor}: {' '.join(command[2:])} failed: {done.stderr.strip()[-2000:]}")
+        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise ValueError(f"{actor}: {' '.join(command[2:])} failed: {said[-1]}")
