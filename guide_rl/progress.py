@@ -1,4 +1,4 @@
-"""What a run shows while it works: two live lines on a terminal, one line a step elsewhere."""
+"""What a run shows while it works: two live lines on a terminal, else a line a phase up to the first step, then one a step."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ class Progress:
         self.label, self.total, self.done, self.shown, self._unit = label, total, 0, shown, unit
         limits = {} if budget is None else {"rollouts": budget.rollouts, "tokens": budget.tokens}
         self._limits = {name: limit for name, limit in limits.items() if limit is not None}
-        self._phase, self._tokens_per_s = "starting", 0.0
+        self._phase, self._tokens_per_s = "preparing", 0.0
         self._detail: str | Callable[[], str] = ""
         self._metrics: Mapping[str, float] = {}
         self._started, self._start_step, self._start_share = time.monotonic(), 0, 0.0
@@ -71,7 +71,9 @@ class Progress:
 
     def phase(self, name: str, detail: str | Callable[[], str] = "") -> None:
         """Say what is being done now; a function is called whenever it is shown, also from another thread."""
-        self._phase, self._detail = name, detail
+        new, self._phase, self._detail = name != self._phase, name, detail
+        if new and not self._metrics and not self.console.is_terminal:
+            self.note(self._doing())
 
     def step_done(self, step: int, metrics: Mapping[str, float], tokens_per_s: float | None = None) -> None:
         """Take a finished step's (or evaluation's) numbers; without a terminal, print its line."""
@@ -107,9 +109,13 @@ class Progress:
     def _lines(self) -> Group:
         """The live lines: numbers of the last step, and the phase of this one; cut off where the terminal ends."""
         numbers = Text(self._summary(), style="bold", no_wrap=True, overflow="ellipsis")
-        detail = self._detail() if callable(self._detail) else self._detail
-        phase = Text(f"{self._phase} {detail}".strip(), style="dim", no_wrap=True, overflow="ellipsis")
+        phase = Text(self._doing(), style="dim", no_wrap=True, overflow="ellipsis")
         return Group(numbers, phase)
+
+    def _doing(self) -> str:
+        """The phase and its detail."""
+        detail = self._detail() if callable(self._detail) else self._detail
+        return f"{self._phase} {detail}".strip()
 
 
 def duration(seconds: float) -> str:

@@ -701,7 +701,7 @@ def test_the_command_prints_the_table_and_says_what_is_wrong_in_a_line(folder, c
     with pytest.raises(SystemExit) as exit_:
         main(["evaluate", str(folder / "recipe.yaml"), "samples=2", "seed=3"])
     assert exit_.value.code == 1
-    assert capsys.readouterr().err.startswith("guide evaluate: error: ")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("guide evaluate: error: ")
 
 
 # ---------------------------------------------------------------------- what the docs say

@@ -47,6 +47,17 @@ def test_time_left_after_a_resume_counts_only_what_this_process_did(clock):
     assert "10 s left" in text.getvalue()
 
 
+def test_a_log_says_what_is_being_done_until_the_first_step_is(clock):
+    progress, text = shown(2)
+    progress.phase("starting", "engine verl")
+    for name in ("sampling", "sampling", "updating"):
+        progress.phase(name, "step 1")
+    assert text.getvalue().splitlines() == ["starting engine verl", "sampling step 1", "updating step 1"]
+    progress.step_done(1, {"reward": 0.5})
+    progress.phase("sampling", "step 2")
+    assert len(text.getvalue().splitlines()) == 4
+
+
 def test_live_lines_never_wrap(clock):
     progress, text = shown(100000, force_terminal=True)
     metrics = dict.fromkeys(progress.shown, 123456.789)

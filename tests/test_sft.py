@@ -280,7 +280,7 @@ def test_a_run_says_what_it_trains_on_and_where_the_model_is(folder, capsys):
     run_sft(recipe)
     lines = capsys.readouterr().err.splitlines()
     run_sft(recipe, resume=recipe.run)
-    assert capsys.readouterr().err.splitlines() == [lines[0], lines[-1]]
+    assert capsys.readouterr().err.splitlines() == [lines[0], "exporting the model", lines[-1]]
     assert lines[0].startswith(f"{folder}/warmup.jsonl: 22 rows of ")
     assert lines[0].endswith("; 20 rows left out (over max_tokens or prompts.max_tokens)")
     assert lines[-1] == f"{folder}/spoken: 1 steps done; the model is in {folder}/spoken/model"
