@@ -33,7 +33,7 @@ from guide_rl.trainers.verl import private
 from guide_rl.trainers.verl.loss import actor_loss, critic_loss
 from guide_rl.trainers.verl.rows import batch_of, idle_row, layout, of_rollouts
 from guide_rl.trainers.verl.sampler import Loop, ServerSampler
-from guide_rl.trainers.verl.update import WorkersUpdate
+from guide_rl.trainers.verl.update import WorkersUpdate, _take_first_pass
 from guide_rl.types import Request
 
 with_verl = [
@@ -733,3 +733,13 @@ def test_before_the_update_only_rows_are_scored_of_which_its_first_pass_says_too
     left = [r for g in groups for r in g.rollouts if r.guided and r.key not in {row.rollout.key for row in batch.rows}]
     assert scored[: len(trained)] == list(trained.values())
     assert len(scored) == len(trained) + len(left)
+
+
+@pytest.mark.filterwarnings("error")
+def test_log_probs_of_the_first_pass_are_copied_out_of_rays_memory_which_is_read_only():
+    array_T = torch.tensor([-1.0, -2.0]).numpy()
+    array_T.flags.writeable = False
+    rows = [SimpleNamespace(old_plain=None), SimpleNamespace(old_plain=None)]
+    _take_first_pass([(2, array_T), (2, array_T * 2)], rows)
+    assert rows[0].old_plain is None
+    assert rows[1].old_plain.tolist() == [-1.0, -2.0]
