@@ -16,6 +16,13 @@ from guide_rl.run_folder import RunFolder
 
 USER_ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)
 """Errors whose message says what to do; any other is a defect and shows its traceback."""
+EXTRAS = {
+    "train": ("torch", "transformers", "trl", "peft", "accelerate", "safetensors"),
+    "problems": ("datasets", "champ_dataset", "rensa"),
+    "guidance": ("openai",),
+    "verl": ("verl", "ray", "tensordict", "hydra", "omegaconf"),
+}
+"""Packages that a bare installation may lack, by the extra that brings them."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -42,6 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print(f"guide {name}: interrupted", file=sys.stderr)
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        extra = next((extra for extra, packages in EXTRAS.items() if missing in packages), None)
+        if extra is None:
+            raise
+        _fail(f"guide {name}", f"it needs the package {missing}: pip install 'guide-rl[{extra}]'", 1)
     except USER_ERRORS as error:
         _fail(f"guide {name}", str(error) or ("out of memory" if isinstance(error, MemoryError) else repr(error)), 1)
 

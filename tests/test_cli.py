@@ -187,3 +187,21 @@ def test_output_that_is_cut_off_by_its_reader_is_no_error(tmp_path):
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("missing", "extra"), [("trl.trainer", "train"), ("openai", "guidance"), ("verl", "verl")])
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch, capsys, missing, extra):
+    def run():
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr(cli, "parse", lambda name, rest: run)
+    with pytest.raises(SystemExit) as stop:
+        main(["sft", "recipe.yaml"])
+    assert stop.value.code == 1
+    assert f"{missing.partition('.')[0]}: pip install 'guide-rl[{extra}]'" in capsys.readouterr().err
+
+
+def test_a_missing_package_that_nobody_knows_shows_its_traceback(monkeypatch):
+    monkeypatch.setattr(cli, "parse", lambda name, rest: lambda: __import__("no_such_package"))
+    with pytest.raises(ModuleNotFoundError):
+        main(["sft", "recipe.yaml"])
