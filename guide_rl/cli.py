@@ -235,7 +235,7 @@ def _train(arguments: list[str]) -> Callable[[], object]:
         flags,
     )
     if recipe.engine == "verl":
-        from guide_rl.trainers.verl.config import require_honoured
+        from guide_rl.trainers.verl.fields import require_honoured
 
         require_honoured(recipe)
 

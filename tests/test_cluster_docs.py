@@ -16,7 +16,7 @@ from guide_rl.cli import main, parse
 from guide_rl.config import TrainRecipe
 from guide_rl.recipes import fields_of, read_recipe
 from guide_rl.theory.tables import fill
-from guide_rl.trainers.verl.config import MAPPED, MEGATRON_REFUSALS, REFUSALS
+from guide_rl.trainers.verl.fields import MAPPED, MEGATRON_REFUSALS, REFUSALS
 from guide_rl.trainers.verl.private import VERSION
 
 ROOT = Path(__file__).parent.parent

@@ -12,17 +12,8 @@ from guide_rl.cli import main
 from guide_rl.config import TrainRecipe
 from guide_rl.recipes import fields_of, read_recipe
 from guide_rl.trainers.schedule import learning_rate
-from guide_rl.trainers.verl.config import (
-    MAPPED,
-    MEGATRON_REFUSALS,
-    OURS,
-    OWN_KEYS,
-    REFUSALS,
-    derived,
-    limit_length,
-    refused,
-    verl_config,
-)
+from guide_rl.trainers.verl.config import derived, limit_length, verl_config
+from guide_rl.trainers.verl.fields import MAPPED, MEGATRON_REFUSALS, OURS, OWN_KEYS, REFUSALS, refused
 from guide_rl.trainers.verl.private import check_config
 
 ROOT = Path(__file__).parent.parent

@@ -27,6 +27,7 @@ from guide_rl.policy import naming_model_path
 from guide_rl.run_folder import RunFolder
 from guide_rl.samplers.request_seed import request_seed
 from guide_rl.samplers.rollout_text import RolloutText
+from guide_rl.trainers.engine import EngineLost
 from guide_rl.trainers.export import export_checkpoint
 from guide_rl.trainers.minibatches import build_minibatches
 from guide_rl.trainers.verl import private
@@ -278,7 +279,7 @@ def test_an_error_of_a_server_is_raised_as_what_it_means(loop):
 def test_an_answer_without_a_log_prob_for_each_token_is_refused(loop, said, message):
     sampler = sampler_of(Servers(**said), loop)
     sampler.submit([request()])
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises(EngineLost, match=message):
         sampler.poll()
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from guide_rl.samplers.request_seed import request_seed
 from guide_rl.samplers.rollout_text import RolloutText
+from guide_rl.trainers.engine import EngineLost
 from guide_rl.types import Finish, Request, Rollout
 
 
@@ -134,7 +135,7 @@ class ServerSampler:
     def _rollout(self, request: Request, token_ids: tuple[int, ...], logprobs: Sequence[float] | None) -> Rollout:
         """What a server sent, as a rollout; it does not say what ended it, and a server's limit may be below `max_tokens`."""
         if not token_ids or logprobs is None or len(logprobs) != len(token_ids):
-            raise RuntimeError(
+            raise EngineLost(
                 f"a rollout server sent {len(token_ids)} tokens with {len(logprobs or ())} log-probs for problem "
                 f"{request.problem_id!r}; see its log"
             )
