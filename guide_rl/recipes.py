@@ -54,7 +54,17 @@ def write_recipe(recipe: TrainRecipe | SFTRecipe | ProblemsRecipe | GuidanceReci
     def plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in items}
 
-    return yaml.safe_dump(dataclasses.asdict(recipe, dict_factory=plain), sort_keys=False, allow_unicode=True)
+    values = dataclasses.asdict(recipe, dict_factory=plain)
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes also the texts that only jsonargparse would read as numbers, such as 1e-5."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 class RecipeParser(ArgumentParser):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
+import yaml
 
 from guide_rl import algorithm
 from guide_rl.cli import main
@@ -205,3 +206,17 @@ def test_what_is_no_mapping_of_settings_is_refused(small, capsys, override):
     with pytest.raises(SystemExit):
         main(["train", str(small), "engine=verl", override])
     assert "verl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["1e-5", "-1E5", "1_0.5e+3", "1.", "0x1f", "true", "null", "12:30", "on", "~", "1e5x"])
+def test_a_text_that_looks_like_a_number_comes_back_as_text(tmp_path, text):
+    source = {
+        "name": {"path": "rows.jsonl", "columns": {"question": "q", "answer": "a"}, "constants": {"stratum": text}}
+    }
+    (tmp_path / "recipe.yaml").write_text(
+        yaml.safe_dump({"sources": source, "out": "data"}).replace(f": {text}\n", f": '{text}'\n")
+    )
+    recipe = read_recipe(ProblemsRecipe, tmp_path / "recipe.yaml")
+    (tmp_path / "again.yaml").write_text(write_recipe(recipe))
+    assert read_recipe(ProblemsRecipe, tmp_path / "again.yaml") == recipe
+    assert recipe.sources["name"].constants == {"stratum": text}
