@@ -156,7 +156,8 @@ def secret(n):
 
 
 @needs_sandbox
-def test_a_sandbox_that_ends_is_started_again():
+def test_a_sandbox_that_ends_is_started_again(monkeypatch):
+    monkeypatch.setattr(limits, "current", limits.Limits(timeout_s=5.0, memory_mb=512))  # two starts, on a busy machine
     assert graded(HONEST).correct
     for sandbox in unit_tests.sandboxes():
         sandbox._process.kill()
