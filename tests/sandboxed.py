@@ -22,6 +22,14 @@ def why_no_sandbox() -> str:
 needs_sandbox = pytest.mark.skipif(bool(why_no_sandbox()), reason=why_no_sandbox() or "there is one")
 
 
+def break_bubblewrap(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the first bubblewrap on the path is one that starts nothing."""
+    broken = folder / "bwrap"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
 def close_sandboxes() -> None:
     """End the sandboxes of this process."""
     for sandbox in unit_tests.sandboxes():

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from faulty_server import FaultyServer
 from rich.console import Console
-from sandboxed import children, needs_sandbox
+from sandboxed import break_bubblewrap, children, needs_sandbox
 from tiny_models import tiny_model, tiny_tokenizer
 from toy_run import trainer
 from toy_run import write_inputs as write_training_inputs
@@ -571,10 +571,7 @@ CODE = {"grader": "unit_tests", "answer": "1", "metadata": {"tests": "assert f(1
 
 @pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is for Linux")
 def test_an_evaluation_with_code_stops_before_it_samples_where_no_sandbox_starts(folder, monkeypatch):
-    broken = folder / "bwrap"
-    broken.write_text("#!/bin/sh\nexit 1\n")
-    broken.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    break_bubblewrap(folder, monkeypatch)
     write_problems(folder / "code.jsonl", 2, **CODE)
     benchmarks = f"benchmarks={{sums: {folder}/sums.jsonl, code: {folder}/code.jsonl}}"
     with pytest.raises(GraderSetupError, match="bubblewrap cannot start a sandbox here"):

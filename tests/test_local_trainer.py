@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import re
 import sys
 from dataclasses import replace
@@ -10,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from sandboxed import break_bubblewrap
 from tiny_models import tiny_model, tiny_tokenizer
-from toy_run import coin, recipe, some_fail, trainer, write_inputs
+from toy_run import coin, linked, recipe, some_fail, trainer, write_inputs
 
 import guide_rl.trainers.update as update
 from guide_rl.algorithm import keeps_gradient
@@ -31,13 +31,6 @@ from guide_rl.types import Grade
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     write_inputs(folder)
-    return folder
-
-
-def linked(inputs: Path, folder: Path) -> Path:
-    """A folder of its own, with the inputs of all."""
-    for path in inputs.iterdir():
-        (folder / path.name).symlink_to(path)
     return folder
 
 
@@ -529,10 +522,7 @@ def test_a_step_whose_every_code_fails_is_no_failure_of_the_grader(folder):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is for Linux")
 def test_training_on_code_stops_before_it_samples_where_no_sandbox_starts(folder, monkeypatch):
-    broken = folder / "bwrap"
-    broken.write_text("#!/bin/sh\nexit 1\n")
-    broken.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    break_bubblewrap(folder, monkeypatch)
     tests = {"tests": "assert f(1) == 1"}
     problems = [
         replace(problem, grader="unit_tests", metadata=tests) for problem in load_problems(folder / "train.jsonl")

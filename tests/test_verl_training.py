@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from verl_cpu.marked import processes
 from verl_cpu.settings import environment, settings
 
 pytestmark = pytest.mark.cluster
@@ -72,18 +73,6 @@ def finish(process: subprocess.Popen[str], mark: str) -> tuple[int, str]:
         time.sleep(0.2)
     assert not left, left
     return process.returncode, out + err
-
-
-def processes(mark: str) -> dict[int, str]:
-    """Processes that have this in their environment: their command lines."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (process / "environ").read_bytes():
-                found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:  # it has just ended
-            continue
-    return found
 
 
 def lines(folder: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from loss_batches import FULL, PAPER
 from tiny_models import tiny_tokenizer
 from torch import Tensor
-from toy_run import trainer, write_inputs
+from toy_run import linked, trainer, write_inputs
 
 from guide_rl.equations.losses import LossSums, aggregation_weights, policy_loss, value_loss_NT
 from guide_rl.equations.ratios import Logprobs
@@ -639,14 +639,6 @@ def workers_update(local: Any, ranks: int, monkeypatch: pytest.MonkeyPatch) -> W
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     write_inputs(folder)
-    return folder
-
-
-def linked(inputs: Path, folder: Path) -> Path:
-    """A folder of its own, with the inputs of all."""
-    folder.mkdir()
-    for path in inputs.iterdir():
-        (folder / path.name).symlink_to(path)
     return folder
 
 

@@ -76,6 +76,14 @@ def write_inputs(
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def linked(inputs: Path, folder: Path) -> Path:
+    """A folder of its own, with the inputs of all."""
+    folder.mkdir(exist_ok=True)
+    for path in inputs.iterdir():
+        (folder / path.name).symlink_to(path)
+    return folder
+
+
 def toy_recipe_file(inputs: Path, folder: Path) -> Path:
     """The recipe above as a file in a folder."""
     path = folder / "recipe.yaml"
