@@ -153,8 +153,11 @@ def round_trip(workers: Workers, folder: Path) -> dict[str, Any]:
 
     critic.set_loss_fn(square_loss)
     scoring = batch_of(PROMPTS, report["tokens"], temperature=TEMPERATURE, compute_loss=False)
-    report["values"] = [len(row) for row in critic.infer_batch(scoring).get()["values"].unbind()]
+    values = critic.infer_batch(scoring).get()["values"]
+    report["values"] = [len(row) for row in values.unbind()]
     report["critic"] = tu.get(critic.train_mini_batch(batch).get(), "metrics")
+    later = critic.infer_batch(scoring).get()["values"]
+    report["values_moved"] = (later.values() - values.values()).abs().max().item()
 
     actor.save_checkpoint(str(folder / "actor"), global_step=1)
     critic.save_checkpoint(str(folder / "critic"), global_step=1)
